@@ -1,0 +1,377 @@
+//! Starting programs: everything the child gets is named, nothing is inherited by accident.
+//!
+//! The child has the default SIGPIPE disposition and an empty signal mask, as from a shell. Without extra descriptors,
+//! session or parent-death signal the C library's posix_spawn does it, which copies no page tables.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal};
+
+use crate::pidfd;
+
+/// A standard stream of the child.
+#[derive(Debug)]
+pub enum Stdio {
+    /// `/dev/null`.
+    Null,
+    /// A descriptor that the child gets instead.
+    Fd(OwnedFd),
+    /// The caller's own.
+    Inherit,
+}
+
+/// Process group and session of the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The caller's.
+    Caller,
+    /// A group of its own, so that it can be signalled with its children.
+    Own,
+    /// A session of its own.
+    Session,
+}
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Spawn {
+    program: PathBuf,
+    args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    directory: Option<PathBuf>,
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
+    descriptors: Vec<(OwnedFd, RawFd)>,
+    group: Group,
+    parent_death: Option<Signal>,
+}
+
+/// A started process. Dropping it leaves the process alone; someone has to reap it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Its pid. Names it only as long as nobody has reaped it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Names it for ever.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Gives the descriptor away.
+    #[must_use]
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+}
+
+impl Spawn {
+    /// A program with an empty environment, streams on `/dev/null`, and a process group of its own. A name without a
+    /// slash is looked up in the caller's PATH.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            environment: Vec::new(),
+            directory: None,
+            stdin: Stdio::Null,
+            stdout: Stdio::Null,
+            stderr: Stdio::Null,
+            descriptors: Vec::new(),
+            group: Group::Own,
+            parent_death: None,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().into()));
+        self
+    }
+
+    /// Sets a variable of the child's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().into(), value.as_ref().into()));
+        self
+    }
+
+    /// Passes a variable of the caller on, when it is set.
+    #[must_use]
+    pub fn inherit_env(self, name: &str) -> Self {
+        match std::env::var_os(name) {
+            Some(value) => self.env(name, value),
+            None => self,
+        }
+    }
+
+    /// Working directory.
+    #[must_use]
+    pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
+        self.directory = Some(directory.as_ref().into());
+        self
+    }
+
+    /// Standard input.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdio) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Standard output.
+    #[must_use]
+    pub fn stdout(mut self, stdout: Stdio) -> Self {
+        self.stdout = stdout;
+        self
+    }
+
+    /// Standard error.
+    #[must_use]
+    pub fn stderr(mut self, stderr: Stdio) -> Self {
+        self.stderr = stderr;
+        self
+    }
+
+    /// Passes a descriptor on as `number`, which must be above 2.
+    #[must_use]
+    pub fn descriptor(mut self, descriptor: OwnedFd, number: RawFd) -> Self {
+        self.descriptors.push((descriptor, number));
+        self
+    }
+
+    /// Process group or session.
+    #[must_use]
+    pub fn group(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// Signal that the child gets when the *thread* that starts it ends.
+    #[must_use]
+    pub fn parent_death(mut self, signal: Signal) -> Self {
+        self.parent_death = Some(signal);
+        self
+    }
+
+    /// Starts it. The caller's copies of the descriptors are closed.
+    ///
+    /// # Errors
+    /// When the program cannot be executed; then there is no child.
+    pub fn start(self) -> io::Result<Child> {
+        #[expect(clippy::disallowed_methods, reason = "this is the door that others use")]
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(self.environment);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        command
+            .stdin(stdio(self.stdin))
+            .stdout(stdio(self.stdout))
+            .stderr(stdio(self.stderr));
+        if self.group == Group::Own {
+            command.process_group(0);
+        }
+        let hook = ChildHook::new(self.descriptors, self.group == Group::Session, self.parent_death)?;
+        if hook.is_needed() {
+            // SAFETY: runs between fork and exec in the child: only dup2, setsid, prctl, getppid and sigprocmask are called, nothing
+            // allocates or locks.
+            unsafe { command.pre_exec(move || hook.run()) };
+        }
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(io::ErrorKind::InvalidData)?;
+        // Nobody has waited for it, so the pid is still this child.
+        let pidfd = pidfd::open(pid)?;
+        Ok(Child { pid, pidfd })
+    }
+}
+
+/// What std's `Command` cannot do by itself.
+struct ChildHook {
+    descriptors: Vec<(OwnedFd, RawFd)>,
+    session: bool,
+    parent_death: Option<Signal>,
+    parent: Option<Pid>,
+    /// The caller blocks signals; the child is not to inherit that.
+    unblock: bool,
+}
+
+impl ChildHook {
+    fn new(
+        descriptors: Vec<(OwnedFd, RawFd)>,
+        session: bool,
+        parent_death: Option<Signal>,
+    ) -> io::Result<Self> {
+        // Sources are moved above all targets first, so that no dup2 overwrites one that is still needed.
+        let above = descriptors
+            .iter()
+            .map(|(_, number)| number + 1)
+            .max()
+            .unwrap_or(0);
+        let descriptors = descriptors
+            .into_iter()
+            .map(|(descriptor, number)| {
+                if number <= 2 {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Ok((rustix::io::fcntl_dupfd_cloexec(&descriptor, above)?, number))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self {
+            descriptors,
+            session,
+            parent_death,
+            parent: parent_death.map(|_| rustix::process::getpid()),
+            unblock: blocks_signals(),
+        })
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.descriptors.is_empty() || self.session || self.parent_death.is_some() || self.unblock
+    }
+
+    fn run(&self) -> io::Result<()> {
+        if self.unblock {
+            let none = empty_set();
+            // SAFETY: `none` is initialised; a null old set is allowed.
+            let error =
+                unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+        }
+        if self.session {
+            rustix::process::setsid()?;
+        }
+        if let Some(signal) = self.parent_death {
+            rustix::process::set_parent_process_death_signal(Some(signal))?;
+            if rustix::process::getppid() != self.parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+        }
+        for (descriptor, number) in &self.descriptors {
+            // SAFETY: the target number is not owned by anything in the child that will use it: above 2 and below every
+            // source. dup2 clears close-on-exec on the copy.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), *number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: all-zero bytes are a valid sigset_t.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live, exclusively borrowed sigset_t.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    set
+}
+
+/// Whether this thread blocks a signal that a program may block.
+fn blocks_signals() -> bool {
+    let mut set = empty_set();
+    // SAFETY: a null new set only asks; `set` is a live, exclusively borrowed sigset_t.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set) };
+    (1..=64).any(|number| {
+        // SAFETY: `set` is initialised and the number is that of a signal.
+        unsafe { libc::sigismember(&raw const set, number) == 1 }
+    })
+}
+
+fn stdio(stream: Stdio) -> std::process::Stdio {
+    match stream {
+        Stdio::Null => std::process::Stdio::null(),
+        Stdio::Inherit => std::process::Stdio::inherit(),
+        Stdio::Fd(descriptor) => File::from(descriptor).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::pidfd::Exit;
+
+    fn run(spawn: Spawn) -> (String, Exit) {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let child = spawn.stdout(Stdio::Fd(writer)).start().unwrap();
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        (text, pidfd::wait(child.pidfd()).unwrap())
+    }
+
+    #[test]
+    fn environment_directory_and_streams_are_only_what_is_named() {
+        let spawn =
+            Spawn::new("/bin/sh").args(["-c", "pwd; env | grep -v '^_=\\|^PWD=\\|^SHLVL\\|^OLDPWD'; cat"]);
+        let (text, exit) = run(spawn.env("A", "b").directory("/usr"));
+        assert_eq!(text, "/usr\nA=b\n");
+        assert_eq!(exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn signals_are_as_from_a_shell() {
+        let (text, _) = run(Spawn::new("/bin/grep").args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]));
+        let masks: Vec<_> = text
+            .lines()
+            .map(|line| u64::from_str_radix(&line[8..], 16).unwrap())
+            .collect();
+        assert_eq!(masks[0], 0);
+        // Rust's runtime ignores SIGPIPE in this process. What others were ignored by our own parent is not ours.
+        assert_eq!(masks[1] & (1 << (libc::SIGPIPE - 1)), 0);
+    }
+
+    #[test]
+    fn descriptors_arrive_at_their_numbers_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| OwnedFd::from(File::create(folder.path().join(name)).unwrap());
+        let spawn = Spawn::new("/bin/sh")
+            .args([
+                "-c",
+                "for f in /proc/self/fd/*; do readlink $f; done | grep /f.$; readlink /proc/$$/fd/3",
+            ])
+            .descriptor(open("f4"), 4)
+            .descriptor(open("f3"), 3)
+            .group(Group::Session);
+        let (text, _) = run(spawn);
+        let names: Vec<_> = text
+            .lines()
+            .map(|line| line.rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(names, ["f3", "f4", "f3"]);
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_an_error() {
+        let error = Spawn::new("/nonexistent/program").start().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
