@@ -1,0 +1,325 @@
+//! runc and programs with its command line (crun, youki).
+//!
+//! Errors come as JSON lines in a log file; the last one is told. What the runtime prints goes to the container's
+//! streams, as it shares them.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use runtime_sys::pidfd::Exit;
+use runtime_sys::spawn::{Group, Spawn, Stdio};
+use rustix::process::Pid;
+use serde::Deserialize;
+
+use super::{ExecArgs, OciRuntime, Output, Refusal, RuntimeError, RuntimeFuture, Target};
+use crate::job::Job;
+use crate::reaper::{Reaper, Running};
+
+/// Bytes of the runtime's log that are read, from its end.
+const MAX_LOG: usize = 64 * 1024;
+/// Bytes of a message that are passed on.
+const MAX_MESSAGE: usize = 4 * 1024;
+
+/// A runc-like program.
+#[derive(Clone)]
+pub(crate) struct Runc {
+    pub(crate) reaper: Rc<Reaper>,
+    /// Path, or a name to look up in PATH.
+    pub(crate) binary: PathBuf,
+    /// State folder (`--root`).
+    pub(crate) root: PathBuf,
+    pub(crate) systemd_cgroup: bool,
+    pub(crate) no_pivot_root: bool,
+    pub(crate) no_new_keyring: bool,
+}
+
+/// One invocation.
+struct Call {
+    verb: &'static str,
+    target: Target,
+    log: PathBuf,
+}
+
+impl Runc {
+    fn call(&self, verb: &'static str, target: &Target, log: PathBuf) -> (Call, Spawn) {
+        let mut spawn = Spawn::new(&self.binary)
+            .directory(target.bundle.path())
+            .group(Group::Own)
+            .inherit_env("PATH")
+            .inherit_env("XDG_RUNTIME_DIR")
+            .arg("--root")
+            .arg(&self.root)
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json"]);
+        if self.systemd_cgroup {
+            spawn = spawn.arg("--systemd-cgroup");
+        }
+        (
+            Call {
+                verb,
+                target: target.clone(),
+                log,
+            },
+            spawn.arg(verb),
+        )
+    }
+
+    async fn run(self, call: &Call, spawn: Spawn, job: &Job) -> Result<(), RuntimeError> {
+        let (verb, id) = (call.verb, &call.target.id);
+        if job.is_aborted() {
+            return Err(RuntimeError::Aborted { verb, id: id.clone() });
+        }
+        // Only the messages of this call are to be told.
+        let _ = fs::remove_file(&call.log);
+        let spawned = self.reaper.spawn(spawn);
+        let mut running = spawned.map_err(|source| RuntimeError::Spawn {
+            binary: self.binary.clone(),
+            verb,
+            source,
+        })?;
+        job.began(running.pid);
+        let ended = running.ended().await;
+        job.ended();
+        if ended.exit == Exit::Code(0) {
+            return Ok(());
+        }
+        if job.is_aborted() {
+            return Err(RuntimeError::Aborted { verb, id: id.clone() });
+        }
+        let message = last_message(&call.log)
+            .unwrap_or_else(|| format!("{} ended with {:?}", self.binary.display(), ended.exit));
+        Err(RuntimeError::Refused {
+            verb,
+            id: id.clone(),
+            refusal: classify(ended.exit, &message),
+            message,
+        })
+    }
+
+    /// Runs a call that leaves a process behind.
+    async fn run_and_adopt(
+        self,
+        call: Call,
+        spawn: Spawn,
+        pid_file: PathBuf,
+        job: Rc<Job>,
+    ) -> Result<Running, RuntimeError> {
+        let (verb, id, reaper) = (call.verb, call.target.id.clone(), self.reaper.clone());
+        let _ = fs::remove_file(&pid_file);
+        let claim = reaper.claim();
+        self.run(&call, spawn, &job).await?;
+        let pid = read_pid(&pid_file);
+        let pid = pid.map_err(|source| RuntimeError::File {
+            step: "read the pid file",
+            verb,
+            id: id.clone(),
+            source,
+        })?;
+        reaper.adopt(&claim, pid).map_err(|source| RuntimeError::Stray {
+            verb,
+            id,
+            pid,
+            source,
+        })
+    }
+}
+
+impl OciRuntime for Runc {
+    fn create(&self, target: &Target, output: Output, job: Rc<Job>) -> RuntimeFuture<Running> {
+        let pid_file = target.bundle.init_pid();
+        let (call, mut spawn) = self.call("create", target, target.bundle.runtime_log());
+        spawn = spawn
+            .arg("--bundle")
+            .arg(target.bundle.path())
+            .arg("--pid-file")
+            .arg(&pid_file);
+        if self.no_pivot_root {
+            spawn = spawn.arg("--no-pivot");
+        }
+        if self.no_new_keyring {
+            spawn = spawn.arg("--no-new-keyring");
+        }
+        let spawn = with_output(spawn.arg(&target.id), output);
+        Box::pin(self.clone().run_and_adopt(call, spawn, pid_file, job))
+    }
+
+    fn start(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()> {
+        let (call, spawn) = self.call("start", target, target.bundle.runtime_log());
+        let (this, spawn) = (self.clone(), spawn.arg(&target.id));
+        Box::pin(async move { this.run(&call, spawn, &job).await })
+    }
+
+    fn delete(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()> {
+        let log = target.bundle.path().join("delete.json");
+        let (call, spawn) = self.call("delete", target, log);
+        let (this, spawn) = (self.clone(), spawn.arg("--force").arg(&target.id));
+        Box::pin(async move {
+            let result = this.run(&call, spawn, &job).await;
+            let _ = fs::remove_file(&call.log);
+            result
+        })
+    }
+
+    fn exec(&self, target: &Target, args: ExecArgs, job: Rc<Job>) -> RuntimeFuture<Running> {
+        let (this, target) = (self.clone(), target.clone());
+        Box::pin(async move {
+            let file = |kind: &str| target.bundle.path().join(format!("exec-{}.{kind}", args.number));
+            let (process, pid_file, log) = (file("json"), file("pid"), file("log"));
+            let result = this
+                .exec_with(&target, args, [&process, &pid_file, &log], job)
+                .await;
+            for path in [process, pid_file, log] {
+                let _ = fs::remove_file(path);
+            }
+            result
+        })
+    }
+}
+
+impl Runc {
+    async fn exec_with(
+        self,
+        target: &Target,
+        args: ExecArgs,
+        [process, pid_file, log]: [&Path; 3],
+        job: Rc<Job>,
+    ) -> Result<Running, RuntimeError> {
+        write_new(process, &args.process).map_err(|source| RuntimeError::File {
+            step: "write the process file",
+            verb: "exec",
+            id: target.id.clone(),
+            source,
+        })?;
+        let (call, mut spawn) = self.call("exec", target, log.into());
+        spawn = spawn
+            .arg("--detach")
+            .arg("--process")
+            .arg(process)
+            .arg("--pid-file")
+            .arg(pid_file);
+        if let Some(cgroup) = &args.cgroup {
+            spawn = spawn.arg("--cgroup").arg(cgroup);
+        }
+        let spawn = with_output(spawn.arg(&target.id), args.output);
+        self.run_and_adopt(call, spawn, pid_file.into(), job).await
+    }
+}
+
+fn with_output(spawn: Spawn, output: Output) -> Spawn {
+    let stream = |descriptor: Option<_>| descriptor.map_or(Stdio::Null, Stdio::Fd);
+    spawn.stdout(stream(output.stdout)).stderr(stream(output.stderr))
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(content)
+}
+
+fn read_pid(path: &Path) -> io::Result<Pid> {
+    let text = fs::read_to_string(path)?;
+    text.trim()
+        .parse()
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[derive(Deserialize)]
+struct LogLine {
+    #[serde(default)]
+    level: String,
+    msg: String,
+}
+
+fn last_message(log: &Path) -> Option<String> {
+    let bytes = fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MAX_LOG)..]).into_owned();
+    let lines: Vec<LogLine> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let error = lines
+        .iter()
+        .rev()
+        .find(|line| matches!(line.level.as_str(), "error" | "fatal"));
+    let message = &error.or(lines.last())?.msg;
+    let end = message.floor_char_boundary(MAX_MESSAGE.min(message.len()));
+    Some(message[..end].to_owned())
+}
+
+/// runc tells the reason in words only; the words come from Go's `os/exec` and from the C library and are old.
+fn classify(exit: Exit, message: &str) -> Refusal {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    match exit {
+        Exit::Code(127) => Refusal::CommandNotFound,
+        Exit::Code(126) => Refusal::CommandNotExecutable,
+        _ if says(&[
+            "flag provided but not defined",
+            "unrecognized option",
+            "unknown option",
+        ]) =>
+        {
+            Refusal::UnknownOption
+        }
+        _ if !says(&["exec"]) => Refusal::Other,
+        _ if says(&["executable file not found", "no such file or directory"]) => Refusal::CommandNotFound,
+        _ if says(&["permission denied", "exec format error", "is a directory"]) => {
+            Refusal::CommandNotExecutable
+        }
+        _ => Refusal::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_told_and_classified() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.json");
+        assert_eq!(last_message(&path), None);
+        let text = concat!(
+            r#"{"level":"warning","msg":"w","time":"t"}"#,
+            "\n",
+            r#"{"level":"error","msg":"runc create failed: exec: \"x\": executable file not found in $PATH"}"#,
+            "\n",
+            r#"{"level":"debug","msg":"later"}"#,
+            "\ngarbage\n"
+        );
+        write_new(&path, text.as_bytes()).unwrap();
+        let message = last_message(&path).unwrap();
+        assert!(message.starts_with("runc create failed"));
+        assert_eq!(classify(Exit::Code(1), &message), Refusal::CommandNotFound);
+    }
+
+    #[test]
+    fn refusals() {
+        for (message, refusal) in [
+            (
+                "unable to start container process: exec: \"/etc\": permission denied",
+                Refusal::CommandNotExecutable,
+            ),
+            (
+                "unable to start container process: exec: \"/x\": stat /x: no such file or directory",
+                Refusal::CommandNotFound,
+            ),
+            ("flag provided but not defined: -cgroup", Refusal::UnknownOption),
+            ("error mounting \"/a\": no such file or directory", Refusal::Other),
+            ("container \"x\" already exists", Refusal::Other),
+        ] {
+            assert_eq!(classify(Exit::Code(1), message), refusal, "{message}");
+        }
+        assert_eq!(classify(Exit::Code(127), ""), Refusal::CommandNotFound);
+    }
+}
