@@ -1,0 +1,489 @@
+//! Snapshots as overlayfs layers: `snapshots/<id>/{fs,work}`, with the records in the metadata store.
+//!
+//! Ids are never used twice, so that a folder without a record is garbage whenever it is looked at, unless it is
+//! among those being made. Nothing is mounted here.
+
+use std::collections::HashSet;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Kind, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table, usage};
+use crate::clock::SharedClock;
+use crate::content::Labels;
+use crate::ids::{Namespace, SnapshotKey};
+use crate::store::record::{Record, Table};
+use crate::store::{Bucket, Read, SharedStore, StoreError, Write};
+use crate::tasks::TaskGroup;
+
+const NAME: &str = "overlayfs";
+
+type Making = Arc<Mutex<HashSet<u64>>>;
+
+/// Marks a folder as being made until its record exists; given back on drop.
+struct Claim {
+    making: Making,
+    id: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.making
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+    }
+}
+
+pub struct Overlayfs {
+    folders: Arc<Path>,
+    root: PathBuf,
+    store: SharedStore,
+    clock: SharedClock,
+    tasks: TaskGroup,
+    next: AtomicU64,
+    making: Making,
+}
+
+fn failed<'a>(step: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SnapshotError + 'a {
+    move |source| SnapshotError::Io {
+        step,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A blocking task that died left its work undone; that is an error of this step, not a panic of its caller.
+async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, SnapshotError> {
+    let at = path.clone();
+    let outcome = tokio::task::spawn_blocking(move || work(&at))
+        .await
+        .map_err(io::Error::other);
+    outcome.flatten().map_err(failed(step, &path))
+}
+
+impl Overlayfs {
+    pub fn open(
+        root: &Path,
+        store: SharedStore,
+        clock: SharedClock,
+        tasks: TaskGroup,
+    ) -> Result<Self, SnapshotError> {
+        let folders = root.join("snapshots");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folders)
+            .map_err(failed("make the folder", &folders))?;
+        let on_disk = ids_in(&folders)
+            .map_err(failed("list", &folders))?
+            .into_iter()
+            .max();
+        let recorded = recorded_ids(&*store)?.into_iter().max();
+        let next = on_disk.max(recorded).unwrap_or_default() + 1;
+        Ok(Self {
+            folders: folders.into(),
+            root: root.to_owned(),
+            store,
+            clock,
+            tasks,
+            next: AtomicU64::new(next),
+            making: Making::default(),
+        })
+    }
+
+    fn folder(&self, id: u64) -> PathBuf {
+        self.folders.join(id.to_string())
+    }
+
+    fn layer(&self, id: u64) -> PathBuf {
+        self.folder(id).join("fs")
+    }
+
+    async fn make(
+        &self,
+        namespace: &Namespace,
+        new: NewSnapshot,
+        kind: Kind,
+    ) -> Result<Vec<Mount>, SnapshotError> {
+        let parents = match &new.parent {
+            Some(parent) => chain(&*self.store, &table(namespace, NAME), parent)?,
+            None => Vec::new(),
+        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.making
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+        let _claim = Claim {
+            making: Arc::clone(&self.making),
+            id,
+        };
+        let folder = self.folder(id);
+        make_folder(
+            &folder,
+            kind,
+            parents.first().map(|parent| self.layer(*parent)).as_deref(),
+        )
+        .map_err(failed("make the folder", &folder))?;
+        let record = self.new_record(new, kind, id);
+        let table = table(namespace, NAME);
+        let written = self
+            .store
+            .write(move |change| insert(change, &table, record))
+            .await;
+        if let Err(error) = written {
+            drop(std::fs::remove_dir_all(&folder));
+            return Err(error);
+        }
+        Ok(self.mounts_of(id, kind, &parents))
+    }
+
+    fn new_record(&self, new: NewSnapshot, kind: Kind, id: u64) -> SnapshotRecord {
+        let now = self.clock.now();
+        SnapshotRecord {
+            key: new.key,
+            kind,
+            id,
+            parent: new.parent,
+            children: 0,
+            labels: new.labels,
+            created_at: now,
+            updated_at: now,
+            usage: None,
+        }
+    }
+
+    fn mounts_of(&self, id: u64, kind: Kind, parents: &[u64]) -> Vec<Mount> {
+        let path = |path: PathBuf| path.to_string_lossy().into_owned();
+        let bind = |id: u64, mode: &str| Mount {
+            kind: "bind".to_owned(),
+            source: path(self.layer(id)),
+            target: String::new(),
+            options: vec![mode.to_owned(), "rbind".to_owned()],
+        };
+        match (kind, parents) {
+            (Kind::Active, []) => return vec![bind(id, "rw")],
+            (_, []) => return vec![bind(id, "ro")],
+            (Kind::View, [parent]) => return vec![bind(*parent, "ro")],
+            _ => {}
+        }
+        // index=off: layers are shared between many overlays, and the index wants each upper with one lower.
+        let mut options = vec!["index=off".to_owned()];
+        if kind == Kind::Active {
+            options.push(format!("workdir={}", path(self.folder(id).join("work"))));
+            options.push(format!("upperdir={}", path(self.layer(id))));
+        }
+        let lower: Vec<String> = parents.iter().map(|parent| path(self.layer(*parent))).collect();
+        options.push(format!("lowerdir={}", lower.join(":")));
+        vec![Mount {
+            kind: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            target: String::new(),
+            options,
+        }]
+    }
+
+    fn not_found(key: &SnapshotKey) -> SnapshotError {
+        SnapshotError::NotFound {
+            snapshotter: NAME.to_owned(),
+            key: key.clone(),
+        }
+    }
+
+    /// Deletes folders in the background; what is left when the daemon dies is found by `cleanup`.
+    fn delete_later(&self, folders: Vec<PathBuf>) {
+        self.tasks.spawn("snapshot-delete", async move {
+            for folder in folders {
+                let deleted = blocking("delete", folder, |folder| std::fs::remove_dir_all(folder)).await;
+                if let Err(error) = deleted {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a removed snapshot stays on disk"
+                    );
+                }
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Snapshotter for Overlayfs {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn root(&self) -> PathBuf {
+        self.root.clone()
+    }
+
+    fn stat(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<SnapshotRecord, SnapshotError> {
+        let found = table(namespace, NAME).get(&*self.store, key.as_str())?;
+        found.ok_or_else(|| Self::not_found(key))
+    }
+
+    fn list(&self, namespace: &Namespace) -> Result<Vec<SnapshotRecord>, SnapshotError> {
+        Ok(table(namespace, NAME).list(&*self.store)?.records)
+    }
+
+    fn mounts(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<Vec<Mount>, SnapshotError> {
+        let record = self.stat(namespace, key)?;
+        let parents = match (record.kind, &record.parent) {
+            (Kind::Committed, _) => return Err(SnapshotError::NotMountable { key: key.clone() }),
+            (_, None) => Vec::new(),
+            (_, Some(parent)) => chain(&*self.store, &table(namespace, NAME), parent)?,
+        };
+        Ok(self.mounts_of(record.id, record.kind, &parents))
+    }
+
+    async fn prepare(&self, namespace: &Namespace, new: NewSnapshot) -> Result<Vec<Mount>, SnapshotError> {
+        self.make(namespace, new, Kind::Active).await
+    }
+
+    async fn view(&self, namespace: &Namespace, new: NewSnapshot) -> Result<Vec<Mount>, SnapshotError> {
+        self.make(namespace, new, Kind::View).await
+    }
+
+    async fn commit(
+        &self,
+        namespace: &Namespace,
+        key: &SnapshotKey,
+        name: SnapshotKey,
+        labels: Labels,
+    ) -> Result<(), SnapshotError> {
+        let record = self.stat(namespace, key)?;
+        let usage = blocking("sync", self.layer(record.id), |layer| {
+            rustix::fs::syncfs(std::fs::File::open(layer)?)?;
+            usage::of_tree(layer)
+        })
+        .await?;
+        let (table, key, now) = (table(namespace, NAME), key.clone(), self.clock.now());
+        let id = record.id;
+        self.store
+            .write(move |change| {
+                let Some(record) = table.get(change, key.as_str())?.filter(|found| found.id == id) else {
+                    return Err(Self::not_found(&key));
+                };
+                if record.kind != Kind::Active {
+                    return Err(SnapshotError::NotActive { key });
+                }
+                if change.get(table.bucket(), name.as_str())?.is_some() {
+                    return Err(SnapshotError::Exists {
+                        snapshotter: NAME.to_owned(),
+                        key: name,
+                    });
+                }
+                table.delete(change, key.as_str());
+                let committed = SnapshotRecord {
+                    key: name,
+                    kind: Kind::Committed,
+                    labels,
+                    updated_at: now,
+                    usage: Some(usage),
+                    ..record
+                };
+                Ok(table.put(change, &committed)?)
+            })
+            .await
+    }
+
+    async fn remove(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<(), SnapshotError> {
+        let (table, key) = (table(namespace, NAME), key.clone());
+        let id = self
+            .store
+            .write(move |change| take_out(change, &table, &key))
+            .await?;
+        self.delete_later(vec![self.folder(id)]);
+        Ok(())
+    }
+
+    async fn usage(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
+        let record = self.stat(namespace, key)?;
+        match record.usage {
+            Some(usage) => Ok(usage),
+            None => blocking("measure", self.layer(record.id), usage::of_tree).await,
+        }
+    }
+
+    async fn total_usage(&self) -> Result<Usage, SnapshotError> {
+        let mut total = Usage::default();
+        for table in tables(&*self.store)? {
+            for record in table.list(&*self.store)?.records {
+                let usage = match record.usage {
+                    Some(usage) => Ok(usage),
+                    None => blocking("measure", self.layer(record.id), usage::of_tree).await,
+                };
+                match usage {
+                    Ok(usage) => {
+                        total.bytes += usage.bytes;
+                        total.inodes += usage.inodes;
+                    }
+                    // Removed while we counted.
+                    Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    async fn cleanup(&self) -> Result<(), SnapshotError> {
+        // The order matters: whatever is listed here and not being made a moment later has its record by then.
+        let on_disk = ids_in(&self.folders).map_err(failed("list", &self.folders))?;
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let recorded = recorded_ids(&*self.store)?;
+        let garbage = on_disk
+            .into_iter()
+            .filter(|id| !making.contains(id) && !recorded.contains(id));
+        self.delete_later(garbage.map(|id| self.folder(id)).collect());
+        Ok(())
+    }
+}
+
+/// Adds the record and counts it at its parent, which may have gone since the chain was read.
+fn insert(
+    change: &mut dyn Write,
+    table: &Table<SnapshotRecord>,
+    record: SnapshotRecord,
+) -> Result<(), SnapshotError> {
+    if change.get(table.bucket(), record.key())?.is_some() {
+        return Err(SnapshotError::Exists {
+            snapshotter: NAME.to_owned(),
+            key: record.key,
+        });
+    }
+    if let Some(key) = &record.parent {
+        let parent = table
+            .get(change, key.as_str())?
+            .ok_or_else(|| Overlayfs::not_found(key))?;
+        if parent.kind != Kind::Committed {
+            return Err(SnapshotError::ParentNotCommitted { key: key.clone() });
+        }
+        table.put(
+            change,
+            &SnapshotRecord {
+                children: parent.children + 1,
+                ..parent
+            },
+        )?;
+    }
+    Ok(table.put(change, &record)?)
+}
+
+/// Takes a record without children out and tells its parent. Returns the folder's id.
+pub(crate) fn take_out(
+    change: &mut dyn Write,
+    table: &Table<SnapshotRecord>,
+    key: &SnapshotKey,
+) -> Result<u64, SnapshotError> {
+    let record = table
+        .get(change, key.as_str())?
+        .ok_or_else(|| Overlayfs::not_found(key))?;
+    if record.children > 0 {
+        return Err(SnapshotError::HasChildren {
+            key: key.clone(),
+            children: record.children,
+        });
+    }
+    table.delete(change, key.as_str());
+    if let Some(parent) = &record.parent
+        && let Some(parent) = table.get(change, parent.as_str())?
+    {
+        table.put(
+            change,
+            &SnapshotRecord {
+                children: parent.children.saturating_sub(1),
+                ..parent
+            },
+        )?;
+    }
+    Ok(record.id)
+}
+
+/// The folder ids from the committed snapshot `key` down to the lowest layer.
+fn chain(
+    from: &(impl Read + ?Sized),
+    table: &Table<SnapshotRecord>,
+    key: &SnapshotKey,
+) -> Result<Vec<u64>, SnapshotError> {
+    let mut ids = Vec::new();
+    let mut next = Some(key.clone());
+    while let Some(key) = next {
+        let record = table
+            .get(from, key.as_str())?
+            .ok_or_else(|| Overlayfs::not_found(&key))?;
+        if record.kind != Kind::Committed {
+            return Err(SnapshotError::ParentNotCommitted { key });
+        }
+        ids.push(record.id);
+        next = record.parent;
+    }
+    Ok(ids)
+}
+
+/// A new upper layer gets the owner and mode of the layer below: its root is the root of the merged view.
+fn make_folder(folder: &Path, kind: Kind, parent: Option<&Path>) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(folder)?;
+    let layer = folder.join("fs");
+    DirBuilder::new().mode(0o755).create(&layer)?;
+    let mut mode = 0o755;
+    if let Some(parent) = parent {
+        let metadata = std::fs::metadata(parent)?;
+        std::os::unix::fs::chown(&layer, Some(metadata.uid()), Some(metadata.gid()))?;
+        mode = metadata.mode() & 0o7777;
+    }
+    std::fs::set_permissions(&layer, Permissions::from_mode(mode))?;
+    if kind == Kind::Active {
+        DirBuilder::new().mode(0o711).create(folder.join("work"))?;
+    }
+    Ok(())
+}
+
+fn ids_in(folders: &Path) -> io::Result<HashSet<u64>> {
+    let mut ids = HashSet::new();
+    for entry in std::fs::read_dir(folders)? {
+        ids.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u64>().ok()),
+        );
+    }
+    Ok(ids)
+}
+
+fn tables(from: &(impl Read + ?Sized)) -> Result<Vec<Table<SnapshotRecord>>, StoreError> {
+    let wanted = format!("{}/{NAME}", SnapshotRecord::BUCKET);
+    let buckets: Vec<Bucket> = from.buckets("")?;
+    Ok(buckets
+        .into_iter()
+        .filter(|bucket| bucket.name() == wanted)
+        .map(Table::at)
+        .collect())
+}
+
+/// Ids of all namespaces. A record that cannot be read may name any folder, so that it is an error here:
+/// nothing is deleted on suspicion.
+fn recorded_ids(from: &(impl Read + ?Sized)) -> Result<HashSet<u64>, StoreError> {
+    let mut ids = HashSet::new();
+    for table in tables(from)? {
+        let listing = table.list(from)?;
+        if let Some(corrupt) = listing.corrupt.into_iter().next() {
+            return Err(corrupt);
+        }
+        ids.extend(listing.records.iter().map(|record| record.id));
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Starting shims, finding them again, and cleaning up behind dead ones.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use runtime_shim::client::ShimClient;
+use runtime_shim::exit_file::{self, ExitFileError, ExitRecord};
+use runtime_shim::identity::ProcessIdentity;
+use runtime_shim::launch::{self, LaunchSpec, Verbosity};
+use runtime_shim::layout::{self, Bundle, PinnedNamespace};
+
+use super::{Shim, ShimError};
+
+/// How long a shim may take to start.
+const LAUNCH: Duration = Duration::from_secs(30);
+
+/// Where the shims of this daemon live.
+#[derive(Clone, Debug)]
+pub struct ShimsConfig {
+    pub state: PathBuf,
+    /// The containerd namespace.
+    pub namespace: String,
+    /// The daemon's own socket and binary, for shims that call back.
+    pub address: PathBuf,
+    pub binary: PathBuf,
+}
+
+/// Options of the OCI runtime behind a shim (containerd's `runc.v1.Options`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// Empty is `runc` on the PATH.
+    pub binary_name: PathBuf,
+    pub root: Option<PathBuf>,
+    pub systemd_cgroup: bool,
+}
+
+/// A shim to be started.
+#[derive(Clone, Copy, Debug)]
+pub struct ShimSpec<'a> {
+    pub id: &'a str,
+    pub binary: &'a Path,
+}
+
+#[derive(Debug)]
+pub struct Shims {
+    config: ShimsConfig,
+}
+
+impl Shims {
+    pub fn new(config: ShimsConfig) -> Self {
+        Self { config }
+    }
+
+    /// The folder of a sandbox or container.
+    pub fn bundle(&self, id: &str) -> Bundle {
+        Bundle::of(&self.config.state, &self.config.namespace, id)
+    }
+
+    /// Where a pod's IPC and UTS namespaces are pinned.
+    pub fn pins(&self, sandbox: &str) -> (PathBuf, PathBuf) {
+        let bundle = self.bundle(sandbox);
+        (
+            bundle.namespace(PinnedNamespace::Ipc),
+            bundle.namespace(PinnedNamespace::Uts),
+        )
+    }
+
+    /// Starts the shim of a sandbox, or takes the one that is there already.
+    pub async fn start(&self, spec: &ShimSpec<'_>) -> Result<Shim, ShimError> {
+        let bundle = self.make_bundle(spec.id)?;
+        let launch = LaunchSpec {
+            binary: spec.binary.to_owned(),
+            bundle: bundle.path().to_owned(),
+            namespace: self.config.namespace.clone(),
+            id: spec.id.to_owned(),
+            address: self.config.address.clone(),
+            publish_binary: self.config.binary.clone(),
+            socket_folder: layout::socket_folder(&self.config.state),
+            verbosity: Verbosity::Normal,
+            options: None,
+            limit: LAUNCH,
+        };
+        let launched = launch::start_shim(&launch)
+            .await
+            .map_err(|source| ShimError::Launch {
+                binary: spec.binary.to_owned(),
+                id: spec.id.to_owned(),
+                source,
+            })?;
+        self.take_hold(spec.id, &launched.address, bundle).await
+    }
+
+    /// The shim that an earlier daemon started, if it still lives.
+    pub async fn attach(&self, id: &str) -> Result<Shim, ShimError> {
+        let socket = layout::socket(
+            &layout::socket_folder(&self.config.state),
+            &self.config.namespace,
+            id,
+        );
+        self.take_hold(id, &layout::address(&socket), self.bundle(id))
+            .await
+    }
+
+    /// Whether the shim process of a sandbox is alive, without asking it.
+    pub fn is_alive(&self, id: &str) -> bool {
+        ProcessIdentity::read(&self.bundle(id).shim_pid()).is_ok_and(|identity| identity.is_alive())
+    }
+
+    /// How a container ended, as its shim wrote it before it told anybody.
+    pub fn exit(&self, container: &str) -> Result<Option<ExitRecord>, ExitFileError> {
+        match exit_file::read(&self.bundle(container).exit_file()) {
+            Ok(record) => Ok(Some(record)),
+            Err(ExitFileError::Absent { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the folder of a sandbox or container.
+    pub fn make_bundle(&self, id: &str) -> Result<Bundle, ShimError> {
+        let bundle = self.bundle(id);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(bundle.path())
+            .map_err(|source| ShimError::Bundle {
+                path: bundle.path().to_owned(),
+                source,
+            })?;
+        Ok(bundle)
+    }
+
+    /// Takes the folder of a sandbox or container away, when nothing is mounted in it any more.
+    pub fn remove_bundle(&self, id: &str) -> Result<(), ShimError> {
+        let bundle = self.bundle(id);
+        match std::fs::remove_dir_all(bundle.path()) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ShimError::Bundle {
+                path: bundle.path().to_owned(),
+                source,
+            }),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Cleans up a sandbox or container whose shim is gone: containerd's `<shim> … delete`. A shim that is there
+    /// after all, such as one whose start was given up, is shut down.
+    pub async fn clean(&self, id: &str, binary: &Path) -> Result<(), ShimError> {
+        if let Ok(shim) = self.attach(id).await {
+            shim.shutdown().await?;
+        }
+        let bundle = self.bundle(id);
+        if !bundle.path().exists() {
+            return Ok(());
+        }
+        super::cleanup::run_delete(&self.config, id, binary, bundle.path()).await
+    }
+
+    async fn take_hold(&self, id: &str, address: &str, bundle: Bundle) -> Result<Shim, ShimError> {
+        let client = ShimClient::connect(address)
+            .await
+            .map_err(|source| ShimError::Connect {
+                id: id.to_owned(),
+                source,
+            })?;
+        let identity = ProcessIdentity::read(&bundle.shim_pid()).map_err(|error| ShimError::Process {
+            id: id.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        Shim::new(id, bundle.path().to_owned(), client, &identity)
+    }
+}

@@ -1,0 +1,47 @@
+//! The named group that every async task of the daemon is spawned through.
+//!
+//! A task carries its name as a span, is counted, and is waited for when the daemon stops. Nothing is
+//! aborted: a task that must end early watches [`TaskGroup::stopping`].
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// Handle on one group; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct TaskGroup {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl TaskGroup {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `future` detached from the caller: dropping the handle does not stop it.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker
+            .spawn(future.instrument(tracing::debug_span!("task", task = name)))
+    }
+
+    /// Fires when the daemon begins to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Tells every task to end and waits at most `limit` for them. True when all have ended.
+    pub async fn stop(&self, limit: Duration) -> bool {
+        self.stopping.cancel();
+        self.tracker.close();
+        tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
+    }
+}
