@@ -1,0 +1,38 @@
+//! One at a time by name: pulls that need the same blob wait for each other instead of fetching it twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+#[derive(Default)]
+pub(super) struct Once {
+    turns: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// The turn of one holder; the next one's when dropped.
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Once {
+    /// Waits until nobody else has the turn for `name`. Cancel-safe.
+    pub(super) async fn turn(&self, name: &str) -> Turn {
+        let semaphore = self.semaphore(name);
+        let permit = semaphore.acquire_owned().await;
+        Turn {
+            _permit: permit.expect("these semaphores are never closed"),
+        }
+    }
+
+    fn semaphore(&self, name: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(semaphore) = turns.get(name).and_then(Weak::upgrade) {
+            return semaphore;
+        }
+        turns.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let semaphore = Arc::new(Semaphore::new(1));
+        turns.insert(name.to_owned(), Arc::downgrade(&semaphore));
+        semaphore
+    }
+}
