@@ -1,0 +1,231 @@
+//! CreateContainer: record the intent, prepare the root filesystem, build the OCI spec, record the result.
+//!
+//! The record comes first because it is what keeps the snapshot from garbage collection. A record without an OCI
+//! spec is a creation that never ended; recovery takes it away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use runtime_core::error::ErrorKind;
+use runtime_core::ids::{ContainerId, Namespace, SnapshotKey};
+use runtime_core::record::{ContainerRecord, OCI_SPEC_TYPE, RuntimeInfo, TypedValue};
+use runtime_core::snapshot::peek::{PeekError, peek};
+use runtime_core::snapshot::{NewSnapshot, SnapshotError};
+use serde::{Deserialize, Serialize};
+
+use super::driver::{Begin, ContainerDriver, ContainerHandle};
+use super::{ContainerState, teardown};
+use crate::cgroup;
+use crate::oci_spec::{self, OciSpecError, PodFiles, SpecInputs};
+use crate::pod::Pod;
+use crate::registry::Registry;
+use crate::services::{Services, StoreFailed};
+use crate::spec::{ContainerSpec, ImageInput};
+use crate::user::{self, UserError};
+use crate::view::ContainerView;
+
+/// Under which the CRI keeps what it needs of a container beyond containerd's fields.
+pub(crate) const EXTENSION: &str = "io.orlop.cri.container";
+const EXTENSION_TYPE: &str = "orlop.io/cri/container/1";
+
+/// containerd's mark of what a record in `k8s.io` is.
+pub(crate) const KIND_LABEL: &str = "io.cri-containerd.kind";
+
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error("pod {pod} is not ready")]
+    PodNotReady { pod: String },
+    #[error("container {name:?} of pod {pod} exists with another configuration and is in use")]
+    InUse { pod: String, name: String },
+    #[error("cannot record container {name:?}")]
+    Record {
+        name: String,
+        #[source]
+        source: StoreFailed,
+    },
+    #[error("cannot encode the record of container {name:?}")]
+    Encode {
+        name: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cannot prepare the root filesystem of container {name:?} from image {image}")]
+    Snapshot {
+        name: String,
+        image: String,
+        #[source]
+        source: SnapshotError,
+    },
+    #[error("cannot look into the root filesystem of container {name:?}")]
+    Peek {
+        name: String,
+        #[source]
+        source: PeekError,
+    },
+    #[error("cannot find the user of container {name:?}")]
+    User {
+        name: String,
+        #[source]
+        source: UserError,
+    },
+    #[error("cannot make the OCI spec of container {name:?}")]
+    Spec {
+        name: String,
+        #[source]
+        source: OciSpecError,
+    },
+    #[error("cannot clear the way for container {name:?}")]
+    Supersede {
+        name: String,
+        #[source]
+        source: Arc<super::ContainerError>,
+    },
+}
+
+impl CreateError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::PodNotReady { .. } | Self::InUse { .. } => ErrorKind::FailedPrecondition,
+            Self::Snapshot { source, .. } => source.kind(),
+            Self::User { source, .. } => source.kind(),
+            Self::Spec { source, .. } => source.kind(),
+            Self::Supersede { source, .. } => source.kind(),
+            Self::Record { .. } | Self::Encode { .. } | Self::Peek { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// What the record keeps of a CRI container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Extension {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) image: ImageInput,
+}
+
+pub(crate) struct CreateInput {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) image: ImageInput,
+}
+
+/// Makes the container and its driver. A failure takes everything away again.
+pub(crate) async fn create(
+    services: &Arc<Services>,
+    registry: &Arc<Registry>,
+    pod: &Arc<Pod>,
+    input: CreateInput,
+) -> Result<ContainerHandle, CreateError> {
+    let id = ContainerId::random();
+    let view = ContainerView {
+        sandbox: pod.id.clone(),
+        spec: Arc::new(input.spec),
+        image: Arc::new(input.image),
+        created_at: services.clock.now(),
+        state: ContainerState::Created,
+        snapshotter: services.settings.snapshotter.clone(),
+        snapshot_key: SnapshotKey::of_container(&id),
+        id,
+    };
+    if let Err(error) = make(services, pod, &view).await {
+        if let Err(left) = teardown::remove(services, &view).await {
+            tracing::warn!(container = %view.id, error = %runtime_core::error::chain(&left), "left behind");
+        }
+        return Err(error);
+    }
+    let begin = Begin {
+        view,
+        task_exists: false,
+        removing: false,
+    };
+    let handle = ContainerDriver::spawn(services, registry, pod, begin);
+    registry.insert_container(handle.clone());
+    Ok(handle)
+}
+
+async fn make(services: &Services, pod: &Pod, view: &ContainerView) -> Result<(), CreateError> {
+    let name = || view.spec.metadata.name.clone();
+    let unrecorded = |source| CreateError::Record { name: name(), source };
+    let mut record = record(pod, view).map_err(|source| CreateError::Encode { name: name(), source })?;
+    services.put_container(record.clone()).await.map_err(unrecorded)?;
+    let snapshot_failed = |source| CreateError::Snapshot {
+        name: name(),
+        image: view.image.name.clone(),
+        source,
+    };
+    let new = NewSnapshot {
+        key: view.snapshot_key.clone(),
+        parent: Some(view.image.chain_id.clone().into()),
+        labels: BTreeMap::new(),
+    };
+    let mounts = services
+        .snapshotter
+        .prepare(&Namespace::k8s(), new)
+        .await
+        .map_err(snapshot_failed)?;
+    let rootfs = peek(&mounts).map_err(|source| CreateError::Peek { name: name(), source })?;
+    let user = user::resolve(&rootfs, &view.spec.security, &view.image.config.user)
+        .map_err(|source| CreateError::User { name: name(), source })?;
+    make_host_paths(view).await?;
+    let (ipc, uts) = services.shims.pins(pod.id.as_str());
+    let inputs = SpecInputs {
+        pod: &pod.spec,
+        container: &view.spec,
+        image: &view.image,
+        sandbox_id: &pod.id,
+        container_id: &view.id,
+        user: &user,
+        files: &PodFiles {
+            folder: &pod.files,
+            ipc: &ipc,
+            uts: &uts,
+            shm: &services.shims.bundle(pod.id.as_str()).shm(),
+        },
+        cgroups_path: &cgroup::container_path(&pod.spec.cgroup_parent, &pod.id, &view.id),
+        restrict_oom_score_adj: services.settings.restrict_oom_score_adj,
+        host: &services.settings.host,
+    };
+    let spec = oci_spec::build(&inputs).map_err(|source| CreateError::Spec { name: name(), source })?;
+    record.spec = TypedValue::json(OCI_SPEC_TYPE, &spec)
+        .map_err(|source| CreateError::Encode { name: name(), source })?;
+    services.put_container(record).await.map_err(unrecorded)
+}
+
+/// The record of the intent: everything but the OCI spec.
+fn record(pod: &Pod, view: &ContainerView) -> Result<ContainerRecord, serde_json::Error> {
+    let mut labels = view.spec.labels.clone();
+    labels.insert(KIND_LABEL.to_owned(), "container".to_owned());
+    let extension = Extension {
+        spec: (*view.spec).clone(),
+        image: (*view.image).clone(),
+    };
+    Ok(ContainerRecord {
+        id: view.id.to_string(),
+        labels,
+        image: view.image.name.clone(),
+        runtime: RuntimeInfo {
+            name: pod.handler.runtime_type.clone(),
+            options: None,
+        },
+        spec: TypedValue::default(),
+        snapshotter: view.snapshotter.clone(),
+        snapshot_key: view.snapshot_key.to_string(),
+        sandbox_id: pod.id.to_string(),
+        extensions: BTreeMap::from([(
+            EXTENSION.to_owned(),
+            TypedValue::json(EXTENSION_TYPE, &extension)?,
+        )]),
+        created_at: view.created_at,
+        updated_at: view.created_at,
+    })
+}
+
+/// Missing host paths of mounts are made as folders, as a kubelet expects of a hostPath without a type. The disk
+/// behind them may be slow.
+async fn make_host_paths(view: &ContainerView) -> Result<(), CreateError> {
+    let spec = view.spec.clone();
+    let made = tokio::task::spawn_blocking(move || oci_spec::ensure_host_paths(&spec.mounts)).await;
+    made.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
+        .map_err(|source| CreateError::Spec {
+            name: view.spec.metadata.name.clone(),
+            source,
+        })
+}

@@ -1,0 +1,276 @@
+//! Starting a container's task, finding out how far an interrupted start came, and waiting for the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime_core::clock::Timestamp;
+use runtime_core::error::ErrorKind;
+use runtime_core::ids::{ContainerId, Namespace};
+use runtime_core::snapshot::SnapshotError;
+use runtime_core::task::{Bundle, Shim, ShimError, TaskRequest, TaskStatus};
+
+use super::{KILLED, teardown};
+use crate::facts::{ContainerExit, ExitReason};
+use crate::pod::{NoShim, Pod};
+use crate::services::{Services, StoreFailed};
+use crate::view::ContainerView;
+
+/// Between two looks at a start that the OCI runtime is still working on after a daemon restart.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long such a start may take before the container is reported as unknown.
+const INTERRUPTED_START: Duration = Duration::from_secs(300);
+/// Between two tries to reach a shim that lives but does not answer.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("its pod has no shim")]
+    NoShim(#[from] NoShim),
+    #[error("its record cannot be read")]
+    Record(#[from] StoreFailed),
+    #[error("its record is gone")]
+    NoRecord,
+    #[error("its root filesystem cannot be found")]
+    Snapshot(#[from] SnapshotError),
+    #[error("cannot write its bundle {path}")]
+    Bundle {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("its bundle cannot be made")]
+    MakeBundle(#[source] ShimError),
+    #[error("the log folder {path} cannot be made")]
+    LogFolder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the OCI runtime refused it: {message}")]
+    Refused { exit_code: i32, message: String },
+    #[error("its task did not start")]
+    Task(#[source] ShimError),
+    #[error("its start does not end")]
+    Stuck,
+}
+
+impl StartError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoShim(_) => ErrorKind::Unavailable,
+            Self::Task(source) | Self::MakeBundle(source) => source.kind(),
+            Self::Stuck => ErrorKind::DeadlineExceeded,
+            Self::Record(_)
+            | Self::NoRecord
+            | Self::Snapshot(_)
+            | Self::Bundle { .. }
+            | Self::LogFolder { .. }
+            | Self::Refused { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// The exit code to report when the OCI runtime refused the command: the container has then ended.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Refused { exit_code, .. } => Some(*exit_code),
+            Self::NoShim(_)
+            | Self::Record(_)
+            | Self::NoRecord
+            | Self::Snapshot(_)
+            | Self::Bundle { .. }
+            | Self::MakeBundle(_)
+            | Self::LogFolder { .. }
+            | Self::Task(_)
+            | Self::Stuck => None,
+        }
+    }
+}
+
+/// A task that has been started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: i32,
+    pub(crate) at: Timestamp,
+}
+
+pub(crate) async fn start(
+    services: &Services,
+    pod: &Pod,
+    view: &ContainerView,
+) -> Result<Running, StartError> {
+    let id = &view.id;
+    let shim = pod.shim().await?;
+    let record = services.container_record(id)?.ok_or(StartError::NoRecord)?;
+    let rootfs = services
+        .snapshotter
+        .mounts(&Namespace::k8s(), &view.snapshot_key)?;
+    let bundle = services
+        .shims
+        .make_bundle(id.as_str())
+        .map_err(StartError::MakeBundle)?;
+    write_bundle(&bundle, &record.spec.value)?;
+    let log = view.spec.log_path.as_deref();
+    if let Some(folder) = log.and_then(Path::parent) {
+        std::fs::create_dir_all(folder).map_err(|source| StartError::LogFolder {
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let request = TaskRequest {
+        container: id.as_str(),
+        bundle: bundle.path(),
+        rootfs: &rootfs,
+        log,
+        options: &pod.handler.options,
+    };
+    create_anew(&shim, &request).await.map_err(refused)?;
+    let pid = shim.start(id.as_str()).await.map_err(refused)?;
+    Ok(Running {
+        pid,
+        at: services.clock.now(),
+    })
+}
+
+/// Creates the task; one that an interrupted start left behind is deleted first.
+async fn create_anew(shim: &Shim, request: &TaskRequest<'_>) -> Result<(), ShimError> {
+    match shim.create(request).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            teardown::abandon(shim, request.container).await?;
+            shim.create(request).await
+        }
+        other => other,
+    }
+}
+
+fn refused(error: ShimError) -> StartError {
+    match error.start_failure() {
+        Some(failure) => StartError::Refused {
+            exit_code: failure.exit_code,
+            message: failure.message,
+        },
+        None => StartError::Task(error),
+    }
+}
+
+fn write_bundle(bundle: &Bundle, spec: &[u8]) -> Result<(), StartError> {
+    use std::io::Write;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let failed = |path: PathBuf| move |source| StartError::Bundle { path, source };
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true).mode(0o711);
+    folder.create(bundle.rootfs()).map_err(failed(bundle.rootfs()))?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(bundle.config()).map_err(failed(bundle.config()))?;
+    file.write_all(spec).map_err(failed(bundle.config()))
+}
+
+/// After a restart: what became of a start that was under way. `None`: nothing runs and nothing is left.
+pub(crate) async fn find_out(
+    services: &Services,
+    pod: &Pod,
+    id: &ContainerId,
+) -> Result<Option<Running>, StartError> {
+    let Ok(shim) = pod.shim().await else {
+        return Ok(None);
+    };
+    let deadline = tokio::time::Instant::now() + INTERRUPTED_START;
+    loop {
+        match shim.status(id.as_str()).await.map_err(StartError::Task)? {
+            TaskStatus::Creating if tokio::time::Instant::now() >= deadline => return Err(StartError::Stuck),
+            TaskStatus::Creating => tokio::time::sleep(LOOK_AGAIN).await,
+            TaskStatus::Running { pid } => {
+                return Ok(Some(Running {
+                    pid,
+                    at: services.clock.now(),
+                }));
+            }
+            // It ran and ended meanwhile, or its start failed: the exit file knows.
+            TaskStatus::Stopped => {
+                let ran = matches!(services.shims.exit(id.as_str()), Ok(Some(_)));
+                return Ok(ran.then(|| Running {
+                    pid: 0,
+                    at: services.clock.now(),
+                }));
+            }
+            TaskStatus::Created => {
+                teardown::abandon(&shim, id.as_str())
+                    .await
+                    .map_err(StartError::Task)?;
+                return Ok(None);
+            }
+            TaskStatus::Absent => return Ok(None),
+        }
+    }
+}
+
+/// Resolves with the exit of a started task, however it comes to be known.
+pub(crate) async fn wait(services: Arc<Services>, pod: Arc<Pod>, id: ContainerId) -> ContainerExit {
+    loop {
+        if let Some(exit) = recorded(&services, &id) {
+            return exit;
+        }
+        let Ok(shim) = pod.shim().await else {
+            return recorded(&services, &id).unwrap_or_else(|| died_with_shim(&services));
+        };
+        let waited = shim.wait(id.as_str()).await;
+        if let Some(exit) = recorded(&services, &id) {
+            return exit;
+        }
+        match waited {
+            Ok(exit) => return finished(exit.code, false, exit.at),
+            // Lost the connection: either the shim died, which its process tells, or it is tried again.
+            Err(error) if error.disconnected() => {
+                let over = tokio::time::timeout(RECONNECT, shim.ended()).await.is_ok();
+                if over {
+                    return recorded(&services, &id).unwrap_or_else(|| died_with_shim(&services));
+                }
+            }
+            Err(error) => {
+                tracing::error!(container = %id, error = %runtime_core::error::chain(&error), "exit is not known");
+                return ContainerExit {
+                    code: 255,
+                    reason: ExitReason::Unknown,
+                    message: runtime_core::error::chain(&error),
+                    at: services.clock.now(),
+                };
+            }
+        }
+    }
+}
+
+/// What the shim wrote down before it told anybody.
+pub(crate) fn recorded(services: &Services, id: &ContainerId) -> Option<ContainerExit> {
+    match services.shims.exit(id.as_str()) {
+        Ok(record) => record.map(|r| finished(i32::from(r.code), r.oom_killed, Timestamp(r.at_unix_nanos))),
+        Err(error) => {
+            tracing::warn!(container = %id, error = %runtime_core::error::chain(&error), "exit file not read");
+            None
+        }
+    }
+}
+
+fn finished(code: i32, oom_killed: bool, at: Timestamp) -> ContainerExit {
+    let reason = match code {
+        _ if oom_killed => ExitReason::OomKilled,
+        0 => ExitReason::Completed,
+        _ => ExitReason::Error,
+    };
+    ContainerExit {
+        code,
+        reason,
+        message: String::new(),
+        at,
+    }
+}
+
+fn died_with_shim(services: &Services) -> ContainerExit {
+    ContainerExit {
+        code: KILLED,
+        reason: ExitReason::ShimDied,
+        message: "the pod's shim died".to_owned(),
+        at: services.clock.now(),
+    }
+}

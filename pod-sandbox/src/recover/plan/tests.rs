@@ -1,0 +1,305 @@
+//! What recovery decides, case by case.
+
+use std::collections::BTreeMap;
+
+use runtime_core::ids::{ChainId, ContainerId, Digest, SandboxId};
+use runtime_core::record::{ContainerRecord, OCI_SPEC_TYPE, RuntimeInfo, SandboxRecord, TypedValue};
+
+use super::*;
+use crate::container::Extension as ContainerExtension;
+use crate::facts::Stage;
+use crate::service::Extension;
+use crate::spec::*;
+
+const NOW: Timestamp = Timestamp(1000);
+
+fn pod_spec() -> PodSpec {
+    PodSpec {
+        metadata: PodMetadata {
+            name: "p".into(),
+            uid: "u".into(),
+            namespace: "n".into(),
+            attempt: 0,
+        },
+        hostname: String::new(),
+        log_directory: None,
+        dns: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cgroup_parent: String::new(),
+        network: NetworkMode::Host,
+        ipc: IpcMode::Pod,
+        pid: PidMode::Container,
+        privileged: false,
+        runtime_handler: String::new(),
+        overhead: None,
+        resources: None,
+    }
+}
+
+fn container_spec() -> ContainerSpec {
+    ContainerSpec {
+        metadata: ContainerMetadata {
+            name: "c".into(),
+            attempt: 0,
+        },
+        image: ImageReference {
+            image: "i".into(),
+            user_specified: "i".into(),
+            annotations: BTreeMap::new(),
+        },
+        command: vec![],
+        args: vec![],
+        working_dir: String::new(),
+        envs: vec![],
+        mounts: vec![],
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        log_path: None,
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        stop_signal: None,
+        resources: LinuxResources::default(),
+        security: SecuritySpec {
+            privileged: false,
+            pid: PidMode::Container,
+            user: None,
+            group: None,
+            supplemental_groups: vec![],
+            supplemental_groups_policy: SupplementalGroupsPolicy::Merge,
+            capabilities: CapabilitySpec::default(),
+            readonly_rootfs: false,
+            no_new_privs: false,
+            masked_paths: vec![],
+            readonly_paths: vec![],
+            seccomp: SeccompSpec::Unconfined,
+        },
+    }
+}
+
+fn id() -> ContainerId {
+    ContainerId::parse("c1").expect("valid")
+}
+
+fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
+    let digest = Digest::from_sha256(&[7; 32]);
+    ObservedContainer {
+        id: id(),
+        record: ContainerRecord {
+            id: "c1".into(),
+            labels: BTreeMap::new(),
+            image: "i".into(),
+            runtime: RuntimeInfo::default(),
+            spec: TypedValue {
+                type_url: OCI_SPEC_TYPE.into(),
+                value: spec.to_vec(),
+            },
+            snapshotter: "overlayfs".into(),
+            snapshot_key: "c1".into(),
+            sandbox_id: "p1".into(),
+            extensions: BTreeMap::new(),
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+        },
+        extension: ContainerExtension {
+            spec: container_spec(),
+            image: ImageInput {
+                id: digest.clone(),
+                name: "i".into(),
+                chain_id: ChainId::from(digest),
+                config: ImageConfig::default(),
+            },
+        },
+        exit,
+    }
+}
+
+/// Plans for one pod with the given past.
+fn planned(
+    past: impl FnOnce(Journal) -> JournalFound,
+    shim_alive: bool,
+    containers: Vec<ObservedContainer>,
+) -> PlannedPod {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let journal = Journal::create(&dir.path().join("p1"), "boot").expect("create");
+    let observed = ObservedPod {
+        id: SandboxId::parse("p1").expect("valid"),
+        record: SandboxRecord {
+            id: "p1".into(),
+            labels: BTreeMap::new(),
+            runtime: RuntimeInfo::default(),
+            spec: TypedValue::default(),
+            sandboxer: "podsandbox".into(),
+            extensions: BTreeMap::new(),
+            created_at: Timestamp(1),
+            updated_at: Timestamp(1),
+        },
+        extension: Extension {
+            spec: pod_spec(),
+            boot_id: "boot".into(),
+        },
+        journal: past(journal),
+        shim_alive,
+        containers,
+    };
+    plan(vec![observed], NOW).remove(0)
+}
+
+fn ready() -> Vec<Fact> {
+    vec![
+        Fact::Entering(Stage::ShimUp),
+        Fact::Entering(Stage::NamespacesMade),
+        Fact::Ready { at: Timestamp(2) },
+    ]
+}
+
+fn started() -> Vec<Fact> {
+    let starting = Fact::Starting { container: id() };
+    [
+        ready(),
+        vec![
+            starting,
+            Fact::Started {
+                container: id(),
+                pid: 5,
+                at: Timestamp(3),
+            },
+        ],
+    ]
+    .concat()
+}
+
+fn exit(code: i32) -> ContainerExit {
+    ContainerExit {
+        code,
+        reason: ExitReason::Error,
+        message: String::new(),
+        at: Timestamp(9),
+    }
+}
+
+#[test]
+fn what_runs_is_attached() {
+    let pod = planned(
+        |j| JournalFound::Read(j, started()),
+        true,
+        vec![container(None, b"{}")],
+    );
+    assert_eq!(pod.shim, ShimPlan::Attach);
+    assert!(matches!(pod.facts.state, SandboxState::Ready { .. }));
+    assert_eq!(
+        pod.containers[0].view.state,
+        ContainerState::Running {
+            pid: 5,
+            since: Timestamp(3)
+        }
+    );
+    assert!(pod.learned.is_empty());
+}
+
+#[test]
+fn an_exit_that_nobody_saw_is_learned_from_its_file() {
+    let pod = planned(
+        |j| JournalFound::Read(j, started()),
+        true,
+        vec![container(Some(exit(42)), b"{}")],
+    );
+    let expected = ContainerState::Exited {
+        since: Some(Timestamp(3)),
+        exit: exit(42),
+    };
+    assert_eq!(pod.containers[0].view.state, expected);
+    assert!(pod.containers[0].task_exists, "the task is still to be deleted");
+    assert_eq!(
+        pod.learned,
+        [Fact::Exited {
+            container: id(),
+            exit: exit(42)
+        }]
+    );
+}
+
+#[test]
+fn a_dead_shim_fails_the_pod_and_keeps_codes_it_wrote() {
+    let without = planned(
+        |j| JournalFound::Read(j, started()),
+        false,
+        vec![container(None, b"{}")],
+    );
+    assert!(matches!(without.facts.state, SandboxState::Died { .. }));
+    let ContainerState::Exited { exit: end, .. } = &without.containers[0].view.state else {
+        panic!("it cannot outlive its shim");
+    };
+    assert_eq!(end.reason, ExitReason::ShimDied);
+    let with = planned(
+        |j| JournalFound::Read(j, started()),
+        false,
+        vec![container(Some(exit(3)), b"{}")],
+    );
+    let ContainerState::Exited { exit: end, .. } = &with.containers[0].view.state else {
+        panic!("it has exited");
+    };
+    assert_eq!(end.code, 3);
+}
+
+#[test]
+fn an_interrupted_start_is_left_to_the_driver() {
+    let past = [ready(), vec![Fact::Starting { container: id() }]].concat();
+    let pod = planned(
+        |j| JournalFound::Read(j, past),
+        true,
+        vec![container(None, b"{}")],
+    );
+    assert_eq!(pod.containers[0].view.state, ContainerState::Starting);
+    assert!(pod.containers[0].task_exists);
+}
+
+#[test]
+fn an_interrupted_creation_is_taken_away() {
+    let pod = planned(
+        |j| JournalFound::Read(j, ready()),
+        true,
+        vec![container(None, b"")],
+    );
+    assert!(pod.containers[0].removing);
+}
+
+#[test]
+fn a_pod_without_a_journal_was_never_set_up_or_is_of_another_boot() {
+    let fresh = planned(|new| JournalFound::Absent { new, same_boot: true }, false, vec![]);
+    assert!(matches!(fresh.facts.state, SandboxState::SettingUp { .. }));
+    let old = planned(
+        |new| JournalFound::Absent {
+            new,
+            same_boot: false,
+        },
+        false,
+        vec![container(None, b"{}")],
+    );
+    assert_eq!(old.facts.state, SandboxState::Stopped);
+    let ContainerState::Exited { exit: end, .. } = &old.containers[0].view.state else {
+        panic!("nothing runs after a reboot");
+    };
+    assert_eq!(end.code, 255);
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_not_deleted() {
+    let unreadable = |new| JournalFound::Unreadable {
+        new,
+        why: "damaged".into(),
+    };
+    let pod = planned(unreadable, true, vec![container(None, b"{}")]);
+    assert!(matches!(pod.facts.state, SandboxState::Unknown { .. }));
+    assert!(matches!(
+        pod.containers[0].view.state,
+        ContainerState::Unknown { .. }
+    ));
+    assert!(!pod.containers[0].removing);
+    assert_eq!(
+        pod.facts.reached,
+        Stage::NamespacesMade,
+        "a Stop takes down whatever there may be"
+    );
+}

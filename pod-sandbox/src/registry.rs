@@ -1,0 +1,189 @@
+//! All pods and containers by id and by name. One short lock over plain maps; never held across an await.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use runtime_core::error::ErrorKind;
+use runtime_core::ids::{ContainerId, SandboxId};
+
+use crate::container::driver::ContainerHandle;
+use crate::pod::Pod;
+use crate::sandbox::driver::SandboxHandle;
+use crate::spec::{ContainerMetadata, PodMetadata};
+use crate::view::ContainerView;
+
+/// The name of a container: its pod, its name, its attempt.
+pub(crate) type ContainerKey = (SandboxId, ContainerMetadata);
+
+/// What can be made only once at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Name {
+    Pod(PodMetadata),
+    Container(ContainerKey),
+}
+
+/// Held while something of one name is being made.
+pub(crate) type Gate = tokio::sync::Mutex<()>;
+
+/// Why an id or a shortened id names nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    #[error("{what} {id:?} does not exist")]
+    NotFound { what: &'static str, id: String },
+    #[error("{what} id {id:?} is the beginning of more than one")]
+    Ambiguous { what: &'static str, id: String },
+    #[error("{what} id is empty")]
+    Empty { what: &'static str },
+}
+
+impl LookupError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Ambiguous { .. } | Self::Empty { .. } => ErrorKind::InvalidArgument,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sandboxes: BTreeMap<SandboxId, SandboxHandle>,
+    containers: BTreeMap<ContainerId, ContainerHandle>,
+    sandbox_names: HashMap<PodMetadata, SandboxId>,
+    container_names: HashMap<ContainerKey, ContainerId>,
+    making: HashMap<Name, Arc<Gate>>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn sandbox_named(&self, name: &PodMetadata) -> Option<SandboxHandle> {
+        let inner = self.lock();
+        inner
+            .sandbox_names
+            .get(name)
+            .and_then(|id| inner.sandboxes.get(id))
+            .cloned()
+    }
+
+    /// The gate that makings of one name pass one after the other. Gates nobody holds are dropped.
+    pub(crate) fn gate(&self, name: Name) -> Arc<Gate> {
+        let mut inner = self.lock();
+        inner.making.retain(|_, gate| Arc::strong_count(gate) > 1);
+        inner.making.entry(name).or_default().clone()
+    }
+
+    /// A pod found after a restart. Two records may claim one name: both are listed, the newer keeps the name.
+    pub(crate) fn insert_sandbox(&self, handle: SandboxHandle) {
+        let mut inner = self.lock();
+        inner
+            .sandbox_names
+            .insert(handle.pod.spec.metadata.clone(), handle.pod.id.clone());
+        inner.sandboxes.insert(handle.pod.id.clone(), handle);
+    }
+
+    pub(crate) fn remove_sandbox(&self, pod: &Pod) {
+        let mut inner = self.lock();
+        inner.sandboxes.remove(&pod.id);
+        if inner.sandbox_names.get(&pod.spec.metadata) == Some(&pod.id) {
+            inner.sandbox_names.remove(&pod.spec.metadata);
+        }
+    }
+
+    pub(crate) fn insert_container(&self, handle: ContainerHandle) {
+        let key = (handle.pod.id.clone(), handle.view.borrow().spec.metadata.clone());
+        let mut inner = self.lock();
+        inner.container_names.insert(key, handle.id.clone());
+        inner.containers.insert(handle.id.clone(), handle);
+    }
+
+    pub(crate) fn remove_container(&self, view: &ContainerView) {
+        let mut inner = self.lock();
+        inner.containers.remove(&view.id);
+        let key = (view.sandbox.clone(), view.spec.metadata.clone());
+        if inner.container_names.get(&key) == Some(&view.id) {
+            inner.container_names.remove(&key);
+        }
+    }
+
+    pub(crate) fn container_named(&self, key: &ContainerKey) -> Option<ContainerHandle> {
+        let inner = self.lock();
+        inner
+            .container_names
+            .get(key)
+            .and_then(|id| inner.containers.get(id))
+            .cloned()
+    }
+
+    pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerHandle> {
+        self.lock()
+            .containers
+            .values()
+            .filter(|handle| handle.pod.id == *sandbox)
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn sandboxes(&self) -> Vec<SandboxHandle> {
+        self.lock().sandboxes.values().cloned().collect()
+    }
+
+    pub(crate) fn containers(&self) -> Vec<ContainerHandle> {
+        self.lock().containers.values().cloned().collect()
+    }
+
+    /// The pod whose id is `id` or begins with it.
+    pub(crate) fn sandbox(&self, id: &str) -> Result<SandboxHandle, LookupError> {
+        by_prefix("pod sandbox", &self.lock().sandboxes, id)
+    }
+
+    /// The container whose id is `id` or begins with it.
+    pub(crate) fn container(&self, id: &str) -> Result<ContainerHandle, LookupError> {
+        by_prefix("container", &self.lock().containers, id)
+    }
+}
+
+fn by_prefix<K: AsRef<str> + Ord, H: Clone>(
+    what: &'static str,
+    map: &BTreeMap<K, H>,
+    id: &str,
+) -> Result<H, LookupError> {
+    if id.is_empty() {
+        return Err(LookupError::Empty { what });
+    }
+    let mut found = map.iter().filter(|(key, _)| key.as_ref().starts_with(id));
+    let first = found.next().ok_or_else(|| LookupError::NotFound {
+        what,
+        id: id.to_owned(),
+    })?;
+    match found.next() {
+        Some(_) if first.0.as_ref() != id => Err(LookupError::Ambiguous {
+            what,
+            id: id.to_owned(),
+        }),
+        Some(_) | None => Ok(first.1.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_may_be_shortened_while_they_are_unique() {
+        let map = BTreeMap::from([("ab1".to_owned(), 1), ("ab2".to_owned(), 2), ("ab".to_owned(), 3)]);
+        let find = |id| by_prefix("thing", &map, id);
+        assert_eq!(find("ab1"), Ok(1));
+        assert_eq!(find("ab"), Ok(3), "an exact id wins over those it begins");
+        assert!(matches!(find("a"), Err(LookupError::Ambiguous { .. })));
+        assert!(matches!(find("x"), Err(LookupError::NotFound { .. })));
+        assert!(matches!(find(""), Err(LookupError::Empty { .. })));
+    }
+}

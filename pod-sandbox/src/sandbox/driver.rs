@@ -1,0 +1,372 @@
+//! The task that owns one pod: it runs the set-up, then answers Stop and Remove and watches the shim.
+//!
+//! Requests come over a channel and are taken one after the other; a Stop that arrives during set-up waits for
+//! the running step to end. Answers go to everyone who asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime_core::error::ErrorKind;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{SandboxFacts, SandboxState, SetupError, TeardownError, setup, teardown};
+use crate::container::driver::ContainerHandle;
+use crate::facts::{Fact, Stage};
+use crate::pod::{Pod, ShimSlot};
+use crate::registry::Registry;
+use crate::services::Services;
+use crate::timing::Timings;
+use crate::view::SandboxView;
+
+/// Requests that may wait for one pod; kubelet sends one verb at a time, a storm is answered Unavailable.
+const REQUEST_CAPACITY: usize = 64;
+/// How long the containers of a stopping pod may take to die of SIGKILL.
+const CONTAINER_END_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) type Reply<E> = oneshot::Sender<Result<(), Arc<E>>>;
+
+#[derive(Debug)]
+pub(crate) enum Request {
+    Stop(Reply<TeardownError>),
+    Remove(Reply<TeardownError>),
+}
+
+/// How the set-up went, for everyone who waits for it.
+#[derive(Clone, Debug)]
+pub(crate) enum SetupOutcome {
+    Running,
+    Ready,
+    Failed(Arc<SetupError>),
+    /// Recovered as something else than ready.
+    NotReady,
+}
+
+/// The way to a pod's driver.
+#[derive(Clone, Debug)]
+pub(crate) struct SandboxHandle {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) view: watch::Receiver<SandboxView>,
+    pub(crate) setup: watch::Receiver<SetupOutcome>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl SandboxHandle {
+    pub(crate) async fn ask(
+        &self,
+        request: impl FnOnce(Reply<TeardownError>) -> Request,
+    ) -> Option<Result<(), Arc<TeardownError>>> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// How a driver begins.
+pub(crate) enum Begin {
+    SetUp,
+    Recovered { facts: SandboxFacts },
+}
+
+pub(crate) struct SandboxDriver {
+    services: Arc<Services>,
+    registry: Arc<Registry>,
+    pod: Arc<Pod>,
+    facts: SandboxFacts,
+    timings: Timings,
+    view: watch::Sender<SandboxView>,
+    setup: watch::Sender<SetupOutcome>,
+    requests: mpsc::Receiver<Request>,
+}
+
+/// Whether the driver has more to do.
+enum Life {
+    GoesOn,
+    Over,
+}
+
+impl SandboxDriver {
+    /// Starts the driver of `pod`.
+    pub(crate) fn spawn(
+        services: &Arc<Services>,
+        registry: &Arc<Registry>,
+        pod: Arc<Pod>,
+        begin: Begin,
+    ) -> SandboxHandle {
+        let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
+        let facts = match &begin {
+            Begin::SetUp => SandboxFacts::default(),
+            Begin::Recovered { facts } => facts.clone(),
+        };
+        let driver = Self {
+            services: services.clone(),
+            registry: registry.clone(),
+            view: watch::Sender::new(view(&pod, &facts, &Timings::default())),
+            setup: watch::Sender::new(outcome(&facts.state)),
+            timings: Timings::default(),
+            pod: pod.clone(),
+            facts,
+            requests,
+        };
+        let handle = SandboxHandle {
+            pod,
+            view: driver.view.subscribe(),
+            setup: driver.setup.subscribe(),
+            requests: sender,
+        };
+        services.tasks.spawn("sandbox driver", driver.run(begin));
+        handle
+    }
+
+    async fn run(mut self, begin: Begin) {
+        let life = match begin {
+            Begin::SetUp => self.set_up().await,
+            Begin::Recovered { .. } => self.resume().await,
+        };
+        if matches!(life, Life::Over) {
+            return;
+        }
+        loop {
+            let pod = self.pod.clone();
+            let life = tokio::select! {
+                // Cancel-safe: a request is taken whole or stays in the channel.
+                request = self.requests.recv() => match request {
+                    Some(request) => self.answer(request).await,
+                    None => Life::Over,
+                },
+                // Cancel-safe: watches a process, takes nothing.
+                () = pod.shim_ended(), if matches!(self.facts.state, SandboxState::Ready { .. }) => {
+                    self.shim_died();
+                    Life::GoesOn
+                }
+            };
+            if matches!(life, Life::Over) {
+                return;
+            }
+        }
+    }
+
+    async fn set_up(&mut self) -> Life {
+        let mut reached = Stage::Reserved;
+        let result = setup::climb(&self.services, &self.pod, &mut reached).await;
+        self.facts.reached = reached;
+        let failure = match result {
+            Ok(timings) => {
+                self.timings = timings;
+                let ready = Fact::Ready {
+                    at: self.services.clock.now(),
+                };
+                match self.note(ready) {
+                    Ok(()) => None,
+                    Err(source) => Some(SetupError::Journal {
+                        pod: self.pod.id.to_string(),
+                        source,
+                    }),
+                }
+            }
+            Err(error) => Some(error),
+        };
+        let Some(error) = failure else {
+            self.setup.send_replace(SetupOutcome::Ready);
+            return Life::GoesOn;
+        };
+        if self.pod.shim_now().is_none() {
+            self.pod.set_shim(ShimSlot::Gone);
+        }
+        let life = self.discard().await;
+        self.setup.send_replace(SetupOutcome::Failed(Arc::new(error)));
+        life
+    }
+
+    /// Goes on where the daemon before this one was killed.
+    async fn resume(&mut self) -> Life {
+        match &self.facts.state {
+            // Nobody was told of this pod: its set-up never ended.
+            SandboxState::SettingUp { .. } => self.discard().await,
+            _ if self.facts.removing => self.discard().await,
+            SandboxState::TearingDown { .. } => {
+                if let Err(error) = self.tear_down().await {
+                    self.teardown_failed(&error);
+                }
+                Life::GoesOn
+            }
+            SandboxState::Ready { .. }
+            | SandboxState::Died { .. }
+            | SandboxState::Stopped
+            | SandboxState::Unknown { .. } => Life::GoesOn,
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Life {
+        match request {
+            Request::Stop(reply) => {
+                let result = self.tear_down().await;
+                self.reply(reply, result);
+                Life::GoesOn
+            }
+            Request::Remove(reply) => {
+                let result = self.take_away().await;
+                let over = result.is_ok();
+                self.reply(reply, result);
+                if over { Life::Over } else { Life::GoesOn }
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: Reply<TeardownError>, result: Result<(), TeardownError>) {
+        if let Err(error) = &result {
+            self.teardown_failed(error);
+        }
+        // Nobody listens any more when the client's detached handler is gone, too.
+        let _ = reply.send(result.map_err(Arc::new));
+    }
+
+    /// Removes a pod that nobody may see. A failure leaves it listed as not ready, to be removed again.
+    async fn discard(&mut self) -> Life {
+        match self.take_away().await {
+            Ok(()) => Life::Over,
+            Err(error) => {
+                self.teardown_failed(&error);
+                Life::GoesOn
+            }
+        }
+    }
+
+    fn teardown_failed(&mut self, error: &TeardownError) {
+        let message = runtime_core::error::chain(error);
+        tracing::warn!(sandbox = %self.pod.id, error = message, "teardown failed and will be tried again");
+        self.facts.state = SandboxState::TearingDown {
+            last_error: Some(message),
+        };
+        self.publish();
+    }
+
+    /// Stops everything of the pod that runs; a pod that is stopped already is left alone.
+    async fn tear_down(&mut self) -> Result<(), TeardownError> {
+        if self.facts.state == SandboxState::Stopped {
+            return Ok(());
+        }
+        let journal = |source| TeardownError::Journal {
+            pod: self.pod.id.to_string(),
+            source,
+        };
+        self.pod.record(&Fact::Stopping).map_err(journal)?;
+        self.facts = self.facts.clone().after(&Fact::Stopping);
+        self.publish();
+        // A shim that is still being attached is waited for: it knows how to end what it started.
+        if self.facts.reached >= Stage::ShimUp {
+            let _ = self.pod.shim().await;
+        }
+        self.end_containers().await?;
+        teardown::stop(&self.services, &self.pod, self.facts.reached).await?;
+        let stopped = Fact::Stopped {
+            at: self.services.clock.now(),
+        };
+        self.note(stopped).map_err(|source| TeardownError::Journal {
+            pod: self.pod.id.to_string(),
+            source,
+        })
+    }
+
+    /// Kills all containers at once and waits until each has ended and its task is deleted.
+    async fn end_containers(&self) -> Result<(), TeardownError> {
+        let mut ending = Vec::new();
+        for handle in self.registry.containers_of(&self.pod.id) {
+            ending.push(self.services.tasks.spawn("end container", end(handle)));
+        }
+        let mut left = Vec::new();
+        for task in ending {
+            if let Ok(Some(id)) = task.await {
+                left.push(id);
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(TeardownError::Containers {
+            pod: self.pod.id.to_string(),
+            containers: left.join(", "),
+        })
+    }
+
+    /// Stops the pod, then removes its containers, its files and its record.
+    async fn take_away(&mut self) -> Result<(), TeardownError> {
+        self.pod
+            .record(&Fact::Removing)
+            .map_err(|source| TeardownError::Journal {
+                pod: self.pod.id.to_string(),
+                source,
+            })?;
+        self.facts.removing = true;
+        self.tear_down().await?;
+        for handle in self.registry.containers_of(&self.pod.id) {
+            let id = handle.id.to_string();
+            if handle.remove().await.is_err() {
+                return Err(TeardownError::Containers {
+                    pod: self.pod.id.to_string(),
+                    containers: id,
+                });
+            }
+        }
+        teardown::remove(&self.services, &self.pod)?;
+        self.services.forget_sandbox(&self.pod.id).await?;
+        teardown::close_journal(&self.services, &self.pod)?;
+        self.registry.remove_sandbox(&self.pod);
+        Ok(())
+    }
+
+    fn shim_died(&mut self) {
+        tracing::error!(sandbox = %self.pod.id, "the pod's shim died, the pod has failed");
+        self.pod.set_shim(ShimSlot::Gone);
+        let died = Fact::ShimDied {
+            at: self.services.clock.now(),
+        };
+        if let Err(error) = self.note(died) {
+            tracing::error!(sandbox = %self.pod.id, error = %runtime_core::error::chain(&error), "fact not recorded");
+        }
+    }
+
+    /// Records a fact and shows what follows from it.
+    fn note(&mut self, fact: Fact) -> Result<(), crate::journal::JournalError> {
+        self.pod.record(&fact)?;
+        self.facts = std::mem::take(&mut self.facts).after(&fact);
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.view
+            .send_replace(view(&self.pod, &self.facts, &self.timings));
+    }
+}
+
+fn view(pod: &Pod, facts: &SandboxFacts, timings: &Timings) -> SandboxView {
+    SandboxView {
+        id: pod.id.clone(),
+        spec: pod.spec.clone(),
+        created_at: pod.created_at,
+        state: facts.state.clone(),
+        shim_pid: pod.shim_now().map(|shim| shim.process().pid),
+        timings: timings.clone(),
+    }
+}
+
+fn outcome(state: &SandboxState) -> SetupOutcome {
+    match state {
+        SandboxState::SettingUp { .. } => SetupOutcome::Running,
+        SandboxState::Ready { .. } => SetupOutcome::Ready,
+        SandboxState::Died { .. }
+        | SandboxState::TearingDown { .. }
+        | SandboxState::Stopped
+        | SandboxState::Unknown { .. } => SetupOutcome::NotReady,
+    }
+}
+
+/// Ends one container; its id when it would not die.
+async fn end(handle: ContainerHandle) -> Option<String> {
+    let id = handle.id.to_string();
+    match tokio::time::timeout(CONTAINER_END_DEADLINE, handle.end()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => None,
+        Ok(Err(_)) | Err(_) => Some(id),
+    }
+}

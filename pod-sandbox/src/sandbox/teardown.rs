@@ -1,0 +1,117 @@
+//! The one way down: failed set-up, Stop, Remove and recovery all descend from the stage that was reached.
+//!
+//! Every step succeeds when its thing is already gone, so a teardown that failed half-way is simply run again.
+
+use runtime_core::error::ErrorKind;
+use runtime_core::task::ShimError;
+
+use super::files::{FilesError, remove_files};
+use crate::cgroup::{CgroupError, remove_own_parent};
+use crate::facts::Stage;
+use crate::journal::{self, JournalError};
+use crate::pod::{Pod, ShimSlot};
+use crate::services::{Services, StoreFailed};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TeardownError {
+    #[error("cannot take down the namespaces of pod {pod}")]
+    Namespaces {
+        pod: String,
+        #[source]
+        source: ShimError,
+    },
+    #[error("cannot end the shim of pod {pod}")]
+    Shim {
+        pod: String,
+        #[source]
+        source: ShimError,
+    },
+    #[error("cannot remove the cgroup of pod {pod}")]
+    Cgroup {
+        pod: String,
+        #[source]
+        source: CgroupError,
+    },
+    #[error("cannot remove the files of pod {pod}")]
+    Files {
+        pod: String,
+        #[source]
+        source: FilesError,
+    },
+    #[error("cannot remove the journal of pod {pod}")]
+    Journal {
+        pod: String,
+        #[source]
+        source: JournalError,
+    },
+    #[error("cannot forget pod {pod}")]
+    Record {
+        pod: String,
+        #[source]
+        source: StoreFailed,
+    },
+    #[error("containers of pod {pod} did not end: {containers}")]
+    Containers { pod: String, containers: String },
+}
+
+impl TeardownError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Namespaces { source, .. } | Self::Shim { source, .. } => source.kind(),
+            Self::Cgroup { .. } | Self::Files { .. } | Self::Journal { .. } | Self::Record { .. } => {
+                ErrorKind::Internal
+            }
+            Self::Containers { .. } => ErrorKind::DeadlineExceeded,
+        }
+    }
+}
+
+/// What StopPodSandbox takes away: everything that runs. Its containers have ended before.
+pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Result<(), TeardownError> {
+    let name = || pod.id.to_string();
+    if reached >= Stage::ShimUp {
+        match pod.shim_now() {
+            Some(shim) => {
+                if reached >= Stage::NamespacesMade {
+                    shim.stop_sandbox()
+                        .await
+                        .map_err(|source| TeardownError::Namespaces { pod: name(), source })?;
+                }
+                shim.shutdown()
+                    .await
+                    .map_err(|source| TeardownError::Shim { pod: name(), source })?;
+            }
+            None => services
+                .shims
+                .clean(pod.id.as_str(), &pod.handler.shim)
+                .await
+                .map_err(|source| TeardownError::Shim { pod: name(), source })?,
+        }
+        pod.set_shim(ShimSlot::Gone);
+    }
+    if pod.spec.cgroup_parent.is_empty() {
+        remove_own_parent(&pod.id)
+            .await
+            .map_err(|source| TeardownError::Cgroup { pod: name(), source })?;
+    }
+    Ok(())
+}
+
+/// What RemovePodSandbox takes away beyond that: bundle and files.
+pub(super) fn remove(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
+    let name = || pod.id.to_string();
+    services
+        .shims
+        .remove_bundle(pod.id.as_str())
+        .map_err(|source| TeardownError::Shim { pod: name(), source })?;
+    remove_files(&pod.files).map_err(|source| TeardownError::Files { pod: name(), source })
+}
+
+/// The very last step, after the durable record: a journal without a record is nobody's, a record without a
+/// journal would look like a pod of an earlier boot.
+pub(super) fn close_journal(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
+    journal::remove(&services.paths.journal(&pod.id)).map_err(|source| TeardownError::Journal {
+        pod: pod.id.to_string(),
+        source,
+    })
+}

@@ -1,0 +1,127 @@
+//! What the drivers work with: the core's services and the places on disk. Nothing here changes after start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use runtime_core::clock::SharedClock;
+use runtime_core::ids::{ContainerId, Namespace, SandboxId};
+use runtime_core::record::{ContainerRecord, SandboxRecord};
+use runtime_core::snapshot::Snapshotter;
+use runtime_core::store::record::Table;
+use runtime_core::store::{SharedStore, StoreError};
+use runtime_core::task::Shims;
+use runtime_core::tasks::TaskGroup;
+
+use crate::handler::Handlers;
+use crate::oci_spec::HostFacts;
+use crate::sandbox::TeardownError;
+use crate::view::ContainerView;
+
+/// POSIX number of the default stop signal.
+const SIGTERM: i32 = 15;
+
+/// A change of durable metadata that did not happen.
+pub(crate) type StoreFailed = StoreError;
+
+/// Where pods keep their files.
+#[derive(Clone, Debug)]
+pub struct PodPaths {
+    /// `<root>/io.containerd.grpc.v1.cri`.
+    pub root: PathBuf,
+    /// `<state>/pods`.
+    pub journals: PathBuf,
+}
+
+impl PodPaths {
+    pub(crate) fn files(&self, sandbox: &SandboxId) -> PathBuf {
+        self.root.join("sandboxes").join(sandbox.as_str())
+    }
+
+    pub(crate) fn journal(&self, sandbox: &SandboxId) -> PathBuf {
+        self.journals.join(sandbox.as_str())
+    }
+}
+
+/// What is decided once for the node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    pub boot_id: String,
+    /// Clamp `oom_score_adj` to what this process may set (containerd's `restrict_oom_score_adj`).
+    pub restrict_oom_score_adj: bool,
+    /// What the host can do, looked up once.
+    pub host: HostFacts,
+    /// Name of the snapshotter behind [`Services::snapshotter`].
+    pub snapshotter: String,
+}
+
+pub struct Services {
+    pub store: SharedStore,
+    pub snapshotter: Arc<dyn Snapshotter>,
+    pub shims: Arc<Shims>,
+    pub handlers: Handlers,
+    pub paths: PodPaths,
+    pub settings: NodeSettings,
+    pub clock: SharedClock,
+    pub tasks: TaskGroup,
+}
+
+impl Services {
+    pub(crate) fn sandboxes() -> Table<SandboxRecord> {
+        Table::new(&Namespace::k8s())
+    }
+
+    pub(crate) fn containers() -> Table<ContainerRecord> {
+        Table::new(&Namespace::k8s())
+    }
+
+    pub(crate) async fn put_sandbox(&self, record: SandboxRecord) -> Result<(), StoreFailed> {
+        self.store
+            .write(move |txn| Self::sandboxes().put(txn, &record))
+            .await
+    }
+
+    pub(crate) async fn put_container(&self, record: ContainerRecord) -> Result<(), StoreFailed> {
+        self.store
+            .write(move |txn| Self::containers().put(txn, &record))
+            .await
+    }
+
+    pub(crate) fn container_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, StoreFailed> {
+        Self::containers().get(&*self.store, id.as_str())
+    }
+
+    /// Takes the durable record of a pod away; gone already is fine.
+    pub(crate) async fn forget_sandbox(&self, id: &SandboxId) -> Result<(), TeardownError> {
+        let key = id.to_string();
+        let forgotten: Result<(), StoreFailed> = self
+            .store
+            .write(move |txn| {
+                Self::sandboxes().delete(txn, &key);
+                Ok(())
+            })
+            .await;
+        forgotten.map_err(|source| TeardownError::Record {
+            pod: id.to_string(),
+            source,
+        })
+    }
+
+    /// Takes the durable record of a container away; gone already is fine.
+    pub(crate) async fn forget_container(&self, id: &ContainerId) -> Result<(), StoreFailed> {
+        let key = id.to_string();
+        self.store
+            .write(move |txn| {
+                Self::containers().delete(txn, &key);
+                Ok(())
+            })
+            .await
+    }
+
+    /// What asks this container to end: its own wish, its image's, or TERM.
+    pub(crate) fn stop_signal(&self, view: &ContainerView) -> i32 {
+        view.spec
+            .stop_signal
+            .or_else(|| crate::signal::parse(&view.image.config.stop_signal))
+            .unwrap_or(SIGTERM)
+    }
+}

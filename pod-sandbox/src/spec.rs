@@ -1,0 +1,13 @@
+//! What somebody wished for: validated, immutable, stored with the record. CRI types stop before this.
+
+mod container;
+mod image;
+mod pod;
+mod resources;
+mod security;
+
+pub use container::{ContainerMetadata, ContainerSpec, ImageReference, MountSpec, Propagation};
+pub use image::{ImageConfig, ImageInput};
+pub use pod::{DnsSpec, IpcMode, NetworkMode, PodMetadata, PodSpec};
+pub use resources::{HugepageLimit, LinuxResources};
+pub use security::{CapabilitySpec, PidMode, SeccompSpec, SecuritySpec, SupplementalGroupsPolicy, UserSpec};

@@ -1,0 +1,61 @@
+//! A wished pod.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LinuxResources, PidMode};
+
+/// Names of a pod; `uid` is opaque (static pods have 32 hex digits without dashes).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PodMetadata {
+    pub name: String,
+    pub uid: String,
+    pub namespace: String,
+    pub attempt: u32,
+}
+
+/// Whose network the pod's containers live in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    Pod,
+    Host,
+}
+
+/// Whose System V IPC and POSIX queues, and whose `/dev/shm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcMode {
+    Pod,
+    Host,
+}
+
+/// What goes into the pod's `resolv.conf`; `None` in [`PodSpec::dns`] copies the host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsSpec {
+    pub servers: Vec<String>,
+    pub searches: Vec<String>,
+    pub options: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSpec {
+    pub metadata: PodMetadata,
+    /// Empty when the CRI gave none: the pod then has the host's name.
+    pub hostname: String,
+    /// Absolute; the container log paths are relative to it.
+    pub log_directory: Option<PathBuf>,
+    pub dns: Option<DnsSpec>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// As sent; empty means that we make `/orlop/<pod>`.
+    pub cgroup_parent: String,
+    pub network: NetworkMode,
+    pub ipc: IpcMode,
+    pub pid: PidMode,
+    pub privileged: bool,
+    /// As sent; empty is the default handler.
+    pub runtime_handler: String,
+    pub overhead: Option<LinuxResources>,
+    pub resources: Option<LinuxResources>,
+}

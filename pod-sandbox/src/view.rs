@@ -1,0 +1,33 @@
+//! What readers see: cheap snapshots that the drivers publish. Status and List never enter a driver.
+
+use std::sync::Arc;
+
+use runtime_core::clock::Timestamp;
+use runtime_core::ids::{ContainerId, SandboxId, SnapshotKey};
+
+use crate::container::ContainerState;
+use crate::sandbox::SandboxState;
+use crate::spec::{ContainerSpec, ImageInput, PodSpec};
+use crate::timing::Timings;
+
+#[derive(Clone, Debug)]
+pub struct SandboxView {
+    pub id: SandboxId,
+    pub spec: Arc<PodSpec>,
+    pub created_at: Timestamp,
+    pub state: SandboxState,
+    pub shim_pid: Option<i32>,
+    pub timings: Timings,
+}
+
+#[derive(Clone, Debug)]
+pub struct ContainerView {
+    pub id: ContainerId,
+    pub sandbox: SandboxId,
+    pub spec: Arc<ContainerSpec>,
+    pub image: Arc<ImageInput>,
+    pub created_at: Timestamp,
+    pub state: ContainerState,
+    pub snapshotter: String,
+    pub snapshot_key: SnapshotKey,
+}
