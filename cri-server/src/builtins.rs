@@ -1,0 +1,19 @@
+//! Every crate's plugin registrations, one line each.
+
+use runtime_core::plugin::Registration;
+
+use crate::plugins;
+
+pub fn registrations() -> Vec<Registration> {
+    vec![
+        runtime_core::store::plugin::registration(),
+        runtime_core::content::plugin::registration(),
+        runtime_core::snapshot::plugin::overlayfs(),
+        runtime_core::lease::plugin::registration(),
+        runtime_core::gc::plugin::registration(),
+        runtime_core::task::plugin::registration(),
+        plugins::images::registration(),
+        plugins::runtime::registration(),
+        plugins::cri::registration(),
+    ]
+}

@@ -1,0 +1,34 @@
+//! The daemon's configuration: containerd's `config.toml`, version 2, 3 or 4.
+//!
+//! A file goes through three steps: [`file`] reads it and remembers where every key stands, [`migrate`] brings
+//! it to version 3, [`schema`] takes the typed values out. Each step collects what is wrong; `load` reports all
+//! of it at once, each with file, line and key. The environment is not read.
+
+mod dump;
+mod file;
+mod finding;
+mod images;
+mod known;
+mod load;
+mod migrate;
+mod resolve;
+mod root;
+mod runtime;
+mod schema;
+
+pub use file::ConfigError;
+pub use finding::{Finding, Severity};
+pub use images::{ImagesConfig, Registry};
+pub use load::{ConfigPath, Loaded, load};
+pub use resolve::{Config, LogFormat, LogLevel, Overrides};
+pub use runtime::{ContainerdConfig, HandlerConfig, HandlerOptions, RuntimeConfig};
+pub use schema::{Problem, ProblemKind, Schema, Schemas, check};
+
+/// Where the configuration is when nobody says: absent is fine there, all values are defaults.
+pub const DEFAULT_PATH: &str = "/etc/orlop/config.toml";
+
+/// The plugin whose table is [`ImagesConfig`].
+pub const IMAGES_PLUGIN: &str = "io.containerd.cri.v1.images";
+
+/// The plugin whose table is [`RuntimeConfig`].
+pub const RUNTIME_PLUGIN: &str = "io.containerd.cri.v1.runtime";

@@ -1,0 +1,58 @@
+//! The binary `orlop`: parse, build, run, map the error to an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cri_server::Daemon;
+use cri_server::cli::{self, Cli, Command, ConfigCommand};
+
+/// Worker threads of the daemon: its work is waiting, and every thread costs memory on the node.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("orlop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let builder = Daemon::builder();
+    match &cli.command {
+        None => {
+            let loaded = cli.load(&builder.schemas())?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(WORKERS)
+                .enable_all()
+                .build()?;
+            runtime.block_on(builder.build(loaded).run())?;
+        }
+        Some(Command::Version) => println!("orlop {}", env!("CARGO_PKG_VERSION")),
+        Some(Command::Config { command }) => return config(cli, command, &builder),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(cli: &Cli, command: &ConfigCommand, builder: &cri_server::Builder) -> anyhow::Result<ExitCode> {
+    let schemas = builder.schemas();
+    match command {
+        ConfigCommand::Default => print!("{}", cri_server::config::Config::defaults(&schemas).dump()),
+        ConfigCommand::Dump => print!("{}", cli.load(&schemas)?.config.dump()),
+        ConfigCommand::Check => {
+            let report = cli::check_report(&cli.load(&schemas)?);
+            for line in &report.lines {
+                println!("{line}");
+            }
+            return Ok(if report.passed {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
