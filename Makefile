@@ -1,0 +1,86 @@
+# Commands of the tree. `make test` is the whole check: it needs root, Rust and Go on Debian 12, and installs the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TOOLS := $(TARGET)/tools/bin
+PACKAGES := busybox ca-certificates docker-registry gcc libc6-dev libseccomp-dev pkg-config protobuf-compiler
+
+CRI_TOOLS := 1.36.0
+RUNC := 1.5.2
+CRI_VERSION := -s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRI_TOOLS)
+CRI_PINS := $(wildcard e2e/tools/cri/*)
+RUNC_PINS := $(wildcard e2e/tools/runc/*)
+
+# Runs a suite and says how long it took: $(call suite,name,command)
+suite = echo "== $(1)"; started=$$SECONDS; $(2); \
+	took=$$((SECONDS - started)); printf '== %s: %d min %02d s\n' "$(1)" $$((took / 60)) $$((took % 60))
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## the daemon `orlop` (debug) and the shim, in their places under target/
+	cargo build --workspace --bins
+	cargo build --profile shim -p runtime-shim --bins
+
+.PHONY: tools
+tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc ## the pinned test tools: crictl, critest, runc
+
+.PHONY: test
+test: root packages ## everything that is tested: tools, unit tests, end-to-end tests (root)
+	@$(call suite,test tools,$(MAKE) --no-print-directory tools)
+	@$(call suite,build,$(MAKE) --no-print-directory build)
+	@$(call suite,unit tests,PATH="$(TOOLS):$$PATH" cargo test --workspace --exclude e2e)
+	@$(call suite,end-to-end tests,cargo test -p e2e --no-fail-fast -- --test-threads=2)
+
+.PHONY: e2e
+e2e: root tools build ## the end-to-end tests alone; T=name picks some
+	@$(call suite,end-to-end tests,cargo test -p e2e --no-fail-fast -- --test-threads=2 $(T))
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: clean
+clean: ## removes target/
+	cargo clean
+
+.PHONY: root
+root:
+	@test "$$(id -u)" = 0 || { echo "make test makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }
+	@for tool in cargo go; do command -v $$tool >/dev/null || { echo "make test needs $$tool on PATH" >&2; exit 1; }; done
+
+# Package lists are fetched only when something is missing, so that a second run needs no network.
+.PHONY: packages
+packages:
+	@missing=; for name in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing Debian packages:$$missing"; \
+		apt-get update -q; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+
+# critest is a test package without other Go files: it builds with `go test -c` and inside the module only.
+$(TOOLS)/crictl: $(CRI_PINS)
+	@mkdir -p $(TOOLS)
+	cd e2e/tools/cri && CGO_ENABLED=0 go build -trimpath -o $@ -ldflags '$(CRI_VERSION)' sigs.k8s.io/cri-tools/cmd/crictl
+	@touch $@
+
+$(TOOLS)/critest: $(CRI_PINS) | $(TOOLS)/crictl
+	@mkdir -p $(TOOLS)
+	cd e2e/tools/cri && CGO_ENABLED=0 go test -c -trimpath -o $@ -ldflags '$(CRI_VERSION)' sigs.k8s.io/cri-tools/cmd/critest
+	@touch $@
+
+$(TOOLS)/runc: $(RUNC_PINS)
+	@mkdir -p $(TOOLS)
+	cd e2e/tools/runc && CGO_ENABLED=1 go build -trimpath -tags seccomp -o $@ \
+		-ldflags '-s -w -X main.version=$(RUNC)' github.com/opencontainers/runc
+	@touch $@

@@ -1,0 +1,180 @@
+//! Faults on purpose: barriers before and after each call of the OCI runtime and the shim, and a registry that lies.
+//!
+//! The barrier's other half is `src/bin/fake_oci.rs`. A barrier is a FIFO: the wrapper opens it for reading when it
+//! comes by, which the test sees because its own non-blocking open for writing then succeeds; the wrapper goes on
+//! when the test closes it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::{fixture, process, wait};
+
+/// Wrappers of the OCI runtime and the shim in a folder of a node.
+pub struct Faults {
+    folder: PathBuf,
+}
+
+impl Faults {
+    /// Puts the wrappers into `folder`.
+    pub fn install(folder: &Path, wrapper: &Path, runc: &Path, shim: &Path) -> Self {
+        fixture::folder(&folder.join("control"));
+        for (name, real) in [("runc", runc), ("shim", shim)] {
+            let copy = folder.join(format!("{name}-wrapper"));
+            // A link where the file system allows it: a copy that another thread's fork still holds open for
+            // writing could not be executed (ETXTBSY).
+            std::fs::hard_link(wrapper, &copy)
+                .or_else(|_| std::fs::copy(wrapper, &copy).map(drop))
+                .unwrap_or_else(|error| panic!("copy to {}: {error}", copy.display()));
+            let link = folder.join(format!("{name}-real"));
+            std::os::unix::fs::symlink(real, &link)
+                .unwrap_or_else(|error| panic!("link {}: {error}", link.display()));
+        }
+        Self {
+            folder: folder.to_path_buf(),
+        }
+    }
+
+    /// Path of the OCI runtime's wrapper.
+    pub fn runc(&self) -> PathBuf {
+        self.folder.join("runc-wrapper")
+    }
+
+    /// Path of the shim's wrapper.
+    pub fn shim(&self) -> PathBuf {
+        self.folder.join("shim-wrapper")
+    }
+
+    /// Makes the next call that comes by `stage` (such as `runc-create.before`) stop there.
+    pub fn hold(&self, stage: &str) -> Barrier {
+        let fifo = self.folder.join("control").join(stage);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap_or_else(|error| panic!("make FIFO {}: {error}", fifo.display()));
+        Barrier { fifo, held: None }
+    }
+}
+
+/// One stop. Dropping it lets the wrapper go on.
+pub struct Barrier {
+    fifo: PathBuf,
+    held: Option<File>,
+}
+
+impl Barrier {
+    /// Waits until a wrapper stands at the barrier. Later calls pass it.
+    pub fn wait_reached(&mut self) {
+        let what = format!("a wrapper comes by {}", self.fifo.display());
+        let held = wait::for_some(&what, || self.try_reach());
+        self.held = Some(held);
+        self.forget();
+    }
+
+    /// Whether a wrapper stands at the barrier now; if so, it is held from here on.
+    pub fn reached(&mut self) -> bool {
+        if self.held.is_none() {
+            self.held = self.try_reach();
+            if self.held.is_some() {
+                self.forget();
+            }
+        }
+        self.held.is_some()
+    }
+
+    fn try_reach(&self) -> Option<File> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(&self.fifo, flags, Mode::empty())
+            .ok()
+            .map(File::from)
+    }
+
+    fn forget(&self) {
+        let _ = std::fs::remove_file(&self.fifo);
+    }
+
+    /// Lets the wrapper go on.
+    pub fn release(self) {}
+}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// A registry that gives fixed answers, right or wrong: `(path, status, media type, body)`.
+pub struct LyingRegistry {
+    address: SocketAddr,
+}
+
+/// One answer of a [`LyingRegistry`].
+pub struct Lie {
+    pub path: String,
+    pub status: u16,
+    pub media_type: &'static str,
+    pub body: Vec<u8>,
+}
+
+impl LyingRegistry {
+    /// Serves until the test process ends; what is not listed is 404.
+    pub fn start(lies: Vec<Lie>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a free loopback port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that hangs up early is part of the game.
+                let _ = answer(stream, &lies);
+            }
+        });
+        Self { address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn answer(mut stream: TcpStream, lies: &[Lie]) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let mut words = request.split_whitespace();
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split('?').next().unwrap_or_default();
+    let not_found = Lie {
+        path: String::new(),
+        status: 404,
+        media_type: "application/json",
+        body: b"{}".to_vec(),
+    };
+    let lie = lies.iter().find(|lie| lie.path == path).unwrap_or(&not_found);
+    let head = format!(
+        "HTTP/1.1 {} -\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        lie.status,
+        lie.media_type,
+        lie.body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    if method != "HEAD" {
+        stream.write_all(&lie.body)?;
+    }
+    stream.flush()
+}
+
+/// The wrapper's binary.
+pub fn wrapper() -> PathBuf {
+    process::built("debug/fake_oci")
+}
