@@ -85,7 +85,7 @@ impl Daemon {
         let tasks = TaskGroup::new();
         let plugins = plugin::start(&self.registrations, &settings(&config), &node, &tasks).await?;
         log_plugins(&plugins);
-        let listener = serve::bind(&node.address)?;
+        let listener = serve::bind(&node.address).await?;
         tracing::info!(address = %node.address.display(), "serving");
         serve::serve(listener, &plugins, stop_signal()?).await?;
         tracing::info!("stopping; containers run on");
@@ -110,11 +110,7 @@ fn report(findings: &[Finding]) -> Result<(), DaemonError> {
 }
 
 fn node(config: &Config) -> NodePaths {
-    NodePaths {
-        root: config.root.clone(),
-        state: config.state.clone(),
-        address: config.address.clone(),
-    }
+    NodePaths { root: config.root.clone(), state: config.state.clone(), address: config.address.clone() }
 }
 
 fn settings(config: &Config) -> PluginSettings {
@@ -126,7 +122,8 @@ fn settings(config: &Config) -> PluginSettings {
 }
 
 fn log_plugins(plugins: &Plugins) {
-    let count = |wanted: fn(&StatusState) -> bool| plugins.statuses.iter().filter(|s| wanted(&s.state)).count();
+    let count =
+        |wanted: fn(&StatusState) -> bool| plugins.statuses.iter().filter(|s| wanted(&s.state)).count();
     tracing::info!(
         started = count(|state| matches!(state, StatusState::Started)),
         failed = count(|state| matches!(state, StatusState::Failed(_))),

@@ -8,12 +8,7 @@ use crate::config::{ConfigError, ConfigPath, Loaded, LogLevel, Overrides, Schema
 
 /// A Kubernetes node agent: without a subcommand, the daemon.
 #[derive(Debug, Parser, PartialEq, Eq)]
-#[command(
-    name = "orlop",
-    version,
-    disable_help_subcommand = true,
-    subcommand_negates_reqs = true
-)]
+#[command(name = "orlop", version, disable_help_subcommand = true, subcommand_negates_reqs = true)]
 pub struct Cli {
     /// Configuration file, in containerd's format [default: /etc/orlop/config.toml, which may be absent]
     #[arg(long, short, global = true, value_name = "FILE")]
@@ -138,12 +133,7 @@ mod tests {
         let before = parse(&["orlop", "-c", "/c.toml", "config", "check"]);
         let after = parse(&["orlop", "config", "check", "-c", "/c.toml"]);
         assert_eq!(before, after);
-        assert_eq!(
-            before.command,
-            Some(Command::Config {
-                command: ConfigCommand::Check
-            })
-        );
+        assert_eq!(before.command, Some(Command::Config { command: ConfigCommand::Check }));
         assert_eq!(parse(&["orlop", "version"]).command, Some(Command::Version));
     }
 
@@ -157,17 +147,12 @@ mod tests {
     fn check_fails_on_unknown_keys_only() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("config.toml");
-        for (text, passed) in [
-            ("version = 3\noom_score = 1\n", true),
-            ("version = 3\nrooot = '/r'\n", false),
-        ] {
+        for (text, passed) in [("version = 3\noom_score = 1\n", true), ("version = 3\nrooot = '/r'\n", false)]
+        {
             use std::io::Write;
             let mut file = std::fs::File::create(&path).expect("a file in our folder");
             file.write_all(text.as_bytes()).expect("it takes a line");
-            let cli = Cli {
-                config: Some(path.clone()),
-                ..parse(&["orlop"])
-            };
+            let cli = Cli { config: Some(path.clone()), ..parse(&["orlop"]) };
             let report = check_report(&cli.load(&Schemas::builtin()).expect("no mistakes"));
             assert_eq!(report.passed, passed, "{report:?}");
             assert_eq!(report.lines.len(), 1, "{report:?}");

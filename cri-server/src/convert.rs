@@ -18,11 +18,7 @@ pub(crate) enum ConvertError {
     #[error("{what} is missing")]
     Missing { what: &'static str },
     #[error("{what} {value:?} {why}")]
-    Invalid {
-        what: &'static str,
-        value: String,
-        why: &'static str,
-    },
+    Invalid { what: &'static str, value: String, why: &'static str },
     #[error("{what} is not implemented yet")]
     Unimplemented { what: String },
 }
@@ -40,11 +36,7 @@ impl ConvertError {
 const SHOWN: usize = 200;
 
 fn invalid(what: &'static str, value: impl ToString, why: &'static str) -> ConvertError {
-    ConvertError::Invalid {
-        what,
-        value: value.to_string().chars().take(SHOWN).collect(),
-        why,
-    }
+    ConvertError::Invalid { what, value: value.to_string().chars().take(SHOWN).collect(), why }
 }
 
 fn unimplemented<T>(what: impl Into<String>) -> Result<T, ConvertError> {

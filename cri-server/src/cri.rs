@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 
 /// The services behind the CRI; clones are the same services.
 #[derive(Clone)]
-pub struct Cri {
+pub(crate) struct Cri {
     pub(crate) pods: PodService,
     pub(crate) images: ImageService,
     pub(crate) node: NodePaths,

@@ -12,27 +12,48 @@ use crate::runtime_service::{Never, unimplemented};
 impl ImageService for Cri {
     type StreamImagesStream = Never<v1::StreamImagesResponse>;
 
-    async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
         image_status::list(self, request.into_inner()).map(Response::new)
     }
 
-    async fn stream_images(&self, _request: Request<v1::StreamImagesRequest>) -> Result<Response<Self::StreamImagesStream>, Status> {
+    async fn stream_images(
+        &self,
+        _request: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
         unimplemented("StreamImages")
     }
 
-    async fn image_status(&self, request: Request<v1::ImageStatusRequest>) -> Result<Response<v1::ImageStatusResponse>, Status> {
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Result<Response<v1::ImageStatusResponse>, Status> {
         image_status::show(self, request.into_inner()).map(Response::new)
     }
 
-    async fn pull_image(&self, request: Request<v1::PullImageRequest>) -> Result<Response<v1::PullImageResponse>, Status> {
-        image_pull::pull(self, request.into_inner()).await.map(Response::new).inspect_err(|s| report("PullImage", s))
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        image_pull::pull(self, request.into_inner())
+            .await
+            .map(Response::new)
+            .inspect_err(|s| report("PullImage", s))
     }
 
-    async fn remove_image(&self, request: Request<v1::RemoveImageRequest>) -> Result<Response<v1::RemoveImageResponse>, Status> {
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
         self.detached("RemoveImage", image_status::remove(self.clone(), request.into_inner())).await
     }
 
-    async fn image_fs_info(&self, _request: Request<v1::ImageFsInfoRequest>) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
+    async fn image_fs_info(
+        &self,
+        _request: Request<v1::ImageFsInfoRequest>,
+    ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
         image_status::fs_info(self).await.map(Response::new)
     }
 }

@@ -25,10 +25,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         None => {
             let loaded = cli.load(&builder.schemas())?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(WORKERS)
-                .enable_all()
-                .build()?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
             runtime.block_on(builder.build(loaded).run())?;
         }
         Some(Command::Version) => println!("orlop {}", env!("CARGO_PKG_VERSION")),
@@ -47,11 +45,7 @@ fn config(cli: &Cli, command: &ConfigCommand, builder: &cri_server::Builder) -> 
             for line in &report.lines {
                 println!("{line}");
             }
-            return Ok(if report.passed {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime_core::plugin::{Plugins, kinds};
 use tokio::net::UnixListener;
@@ -15,11 +16,19 @@ use crate::config::{Config, LogFormat};
 
 /// Only root and root's group may talk to the daemon.
 const SOCKET_MODE: u32 = 0o660;
+const TAKE_OVER: &str = "take over";
+const TAKE_OVER_DEADLINE: Duration = Duration::from_secs(5);
+const TAKE_OVER_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("cannot {step} socket {path}")]
-    Socket { step: &'static str, path: PathBuf, #[source] source: io::Error },
+    Socket {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("no plugin serves anything: every gRPC plugin is disabled or failed")]
     Nothing,
     #[error("the gRPC server failed")]
@@ -32,11 +41,24 @@ pub trait GrpcService: Send + Sync + 'static {
     fn add_to(&self, routes: Routes) -> Routes;
 }
 
-/// Binds the socket anew. One that another daemon answers on is left alone.
-pub(crate) fn bind(path: &Path) -> Result<UnixListener, ServeError> {
+/// Binds the socket anew. One that another daemon listens on is left alone; what a killed daemon's last child holds
+/// for some milliseconds more is waited for.
+pub(crate) async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
+    let deadline = tokio::time::Instant::now() + TAKE_OVER_DEADLINE;
+    loop {
+        match bind_now(path) {
+            Err(ServeError::Socket { step: TAKE_OVER, .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(TAKE_OVER_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn bind_now(path: &Path) -> Result<UnixListener, ServeError> {
     let failed = |step| move |source| ServeError::Socket { step, path: path.to_owned(), source };
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(failed("take over")(io::ErrorKind::AddrInUse.into()));
+        return Err(failed(TAKE_OVER)(io::ErrorKind::AddrInUse.into()));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("replace")(error)),

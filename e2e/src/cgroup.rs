@@ -36,9 +36,7 @@ pub fn of_process(pid: u32) -> Vec<(String, String)> {
 /// A file of a process's cgroup in a controller, or its v2 counterpart when the controller is not in v1.
 pub fn file_of(pid: u32, controller: &str, v1: &str, v2: &str) -> String {
     let lines = of_process(pid);
-    let v1_path = lines
-        .iter()
-        .find(|(controllers, _)| controllers.split(',').any(|name| name == controller));
+    let v1_path = lines.iter().find(|(controllers, _)| controllers.split(',').any(|name| name == controller));
     let (path, file) = match v1_path {
         Some((_, path)) => (format!("{MOUNT}/{controller}{path}"), v1),
         None => {

@@ -80,42 +80,27 @@ calls! { ImageServiceClient:
 impl Cri {
     /// A client of the daemon that listens, or will listen, on `socket`.
     pub fn new(socket: &Path) -> Self {
-        Self {
-            socket: socket.to_path_buf(),
-            limit: CALL_LIMIT,
-            seen: Arc::default(),
-        }
+        Self { socket: socket.to_path_buf(), limit: CALL_LIMIT, seen: Arc::default() }
     }
 
     /// The same client with another time limit for each call.
     pub fn with_limit(&self, limit: Duration) -> Self {
-        Self {
-            limit,
-            ..self.clone()
-        }
+        Self { limit, ..self.clone() }
     }
 
     /// Remembers an id that another client got.
     pub fn remember(&self, id: &str) {
-        self.seen
-            .lock()
-            .expect("no test thread panics while it holds the ids")
-            .insert(id.to_owned());
+        self.seen.lock().expect("no test thread panics while it holds the ids").insert(id.to_owned());
     }
 
     /// All ids of pods and containers seen so far.
     pub fn seen(&self) -> BTreeSet<String> {
-        self.seen
-            .lock()
-            .expect("no test thread panics while it holds the ids")
-            .clone()
+        self.seen.lock().expect("no test thread panics while it holds the ids").clone()
     }
 
     fn block_on<T>(&self, call: impl AsyncFnOnce(Channel) -> Result<T, Status>) -> Result<T, Status> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("start a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
         runtime.block_on(async {
             let answered = async { call(channel(&self.socket).await?).await };
             tokio::time::timeout(self.limit + Duration::from_secs(5), answered)
@@ -131,10 +116,8 @@ impl Cri {
 
     /// Runs a pod with a named handler.
     pub fn run_pod_with(&self, config: &cri::PodSandboxConfig, handler: &str) -> Result<String, Status> {
-        let request = cri::RunPodSandboxRequest {
-            config: Some(config.clone()),
-            runtime_handler: handler.to_owned(),
-        };
+        let request =
+            cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
         let id = self.run_pod_sandbox(request)?.pod_sandbox_id;
         self.remember(&id);
         Ok(id)
@@ -159,92 +142,58 @@ impl Cri {
 
     /// Starts a container.
     pub fn start(&self, container: &str) -> Result<(), Status> {
-        self.start_container(cri::StartContainerRequest {
-            container_id: container.to_owned(),
-        })
-        .map(drop)
+        self.start_container(cri::StartContainerRequest { container_id: container.to_owned() }).map(drop)
     }
 
     /// Stops a container with a grace period in seconds.
     pub fn stop(&self, container: &str, timeout: i64) -> Result<(), Status> {
-        let request = cri::StopContainerRequest {
-            container_id: container.to_owned(),
-            timeout,
-        };
+        let request = cri::StopContainerRequest { container_id: container.to_owned(), timeout };
         self.stop_container(request).map(drop)
     }
 
     /// Removes a container.
     pub fn remove(&self, container: &str) -> Result<(), Status> {
-        self.remove_container(cri::RemoveContainerRequest {
-            container_id: container.to_owned(),
-        })
-        .map(drop)
+        self.remove_container(cri::RemoveContainerRequest { container_id: container.to_owned() }).map(drop)
     }
 
     /// Stops a pod.
     pub fn stop_pod(&self, pod: &str) -> Result<(), Status> {
-        self.stop_pod_sandbox(cri::StopPodSandboxRequest {
-            pod_sandbox_id: pod.to_owned(),
-        })
-        .map(drop)
+        self.stop_pod_sandbox(cri::StopPodSandboxRequest { pod_sandbox_id: pod.to_owned() }).map(drop)
     }
 
     /// Removes a pod.
     pub fn remove_pod(&self, pod: &str) -> Result<(), Status> {
-        self.remove_pod_sandbox(cri::RemovePodSandboxRequest {
-            pod_sandbox_id: pod.to_owned(),
-        })
-        .map(drop)
+        self.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: pod.to_owned() }).map(drop)
     }
 
     /// The status of a container.
     pub fn container(&self, id: &str) -> Result<cri::ContainerStatus, Status> {
-        let request = cri::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: false,
-        };
-        self.container_status(request)?
-            .status
-            .ok_or_else(|| Status::internal("no status in the answer"))
+        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        self.container_status(request)?.status.ok_or_else(|| Status::internal("no status in the answer"))
     }
 
     /// A key of the JSON object that a verbose container status carries.
     pub fn container_info(&self, id: &str) -> Result<serde_json::Value, Status> {
-        let request = cri::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: true,
-        };
+        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
         let info = self.container_status(request)?.info;
-        let text = info
-            .get("info")
-            .ok_or_else(|| Status::internal("no info in the answer"))?;
+        let text = info.get("info").ok_or_else(|| Status::internal("no info in the answer"))?;
         serde_json::from_str(text).map_err(|error| Status::internal(format!("info is no JSON: {error}")))
     }
 
     /// The status of a pod.
     pub fn pod(&self, id: &str) -> Result<cri::PodSandboxStatus, Status> {
-        let request = cri::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_owned(),
-            verbose: false,
-        };
-        self.pod_sandbox_status(request)?
-            .status
-            .ok_or_else(|| Status::internal("no status in the answer"))
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        self.pod_sandbox_status(request)?.status.ok_or_else(|| Status::internal("no status in the answer"))
     }
 
     /// All pods.
     pub fn pods(&self) -> Result<Vec<cri::PodSandbox>, Status> {
-        Ok(self
-            .list_pod_sandbox(cri::ListPodSandboxRequest { filter: None })?
-            .items)
+        Ok(self.list_pod_sandbox(cri::ListPodSandboxRequest { filter: None })?.items)
     }
 
     /// All containers.
     pub fn containers(&self) -> Result<Vec<cri::Container>, Status> {
-        Ok(self
-            .list_containers(cri::ListContainersRequest { filter: None })?
-            .containers)
+        Ok(self.list_containers(cri::ListContainersRequest { filter: None })?.containers)
     }
 
     /// All images.
@@ -254,39 +203,26 @@ impl Cri {
 
     /// The image that a reference names, if it is there.
     pub fn image(&self, reference: &str) -> Result<Option<cri::Image>, Status> {
-        let request = cri::ImageStatusRequest {
-            image: Some(image_spec(reference)),
-            verbose: false,
-        };
+        let request = cri::ImageStatusRequest { image: Some(image_spec(reference)), verbose: false };
         Ok(self.image_status(request)?.image)
     }
 
     /// Pulls an image and gives what the daemon calls it.
     pub fn pull(&self, reference: &str) -> Result<String, Status> {
-        let request = cri::PullImageRequest {
-            image: Some(image_spec(reference)),
-            auth: None,
-            sandbox_config: None,
-        };
+        let request =
+            cri::PullImageRequest { image: Some(image_spec(reference)), auth: None, sandbox_config: None };
         Ok(self.pull_image(request)?.image_ref)
     }
 
     /// Removes the image that a reference names.
     pub fn remove_image_named(&self, reference: &str) -> Result<(), Status> {
-        self.remove_image(cri::RemoveImageRequest {
-            image: Some(image_spec(reference)),
-        })
-        .map(drop)
+        self.remove_image(cri::RemoveImageRequest { image: Some(image_spec(reference)) }).map(drop)
     }
 
     /// Runs a command in a container; `timeout` in seconds, 0 for none.
     pub fn exec_in(&self, id: &str, cmd: &[&str], timeout: i64) -> Result<cri::ExecSyncResponse, Status> {
         let cmd = cmd.iter().map(|&word| word.to_owned()).collect();
-        self.exec_sync(cri::ExecSyncRequest {
-            container_id: id.to_owned(),
-            cmd,
-            timeout,
-        })
+        self.exec_sync(cri::ExecSyncRequest { container_id: id.to_owned(), cmd, timeout })
     }
 
     /// Runs a shell line in a container, expects that it succeeds, and gives its output.
@@ -316,8 +252,5 @@ pub async fn channel(socket: &Path) -> Result<Channel, Status> {
 
 /// A reference as the CRI wants it.
 pub fn image_spec(reference: &str) -> cri::ImageSpec {
-    cri::ImageSpec {
-        image: reference.to_owned(),
-        ..Default::default()
-    }
+    cri::ImageSpec { image: reference.to_owned(), ..Default::default() }
 }

@@ -20,10 +20,7 @@ impl Crictl {
         let endpoint = format!("unix://{}", socket.display());
         let text = format!("runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\ntimeout: 10\n");
         fixture::write(&config, text);
-        Self {
-            config,
-            folder: folder.to_path_buf(),
-        }
+        Self { config, folder: folder.to_path_buf() }
     }
 
     /// Runs a command line that has to succeed, and gives what it printed without the last newline.

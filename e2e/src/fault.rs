@@ -33,9 +33,7 @@ impl Faults {
             std::os::unix::fs::symlink(real, &link)
                 .unwrap_or_else(|error| panic!("link {}: {error}", link.display()));
         }
-        Self {
-            folder: folder.to_path_buf(),
-        }
+        Self { folder: folder.to_path_buf() }
     }
 
     /// Path of the OCI runtime's wrapper.
@@ -51,14 +49,8 @@ impl Faults {
     /// Makes the next call that comes by `stage` (such as `runc-create.before`) stop there.
     pub fn hold(&self, stage: &str) -> Barrier {
         let fifo = self.folder.join("control").join(stage);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap_or_else(|error| panic!("make FIFO {}: {error}", fifo.display()));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap_or_else(|error| panic!("make FIFO {}: {error}", fifo.display()));
         Barrier { fifo, held: None }
     }
 }
@@ -91,9 +83,7 @@ impl Barrier {
 
     fn try_reach(&self) -> Option<File> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::open(&self.fifo, flags, Mode::empty())
-            .ok()
-            .map(File::from)
+        rustix::fs::open(&self.fifo, flags, Mode::empty()).ok().map(File::from)
     }
 
     fn forget(&self) {
@@ -154,12 +144,8 @@ fn answer(mut stream: TcpStream, lies: &[Lie]) -> std::io::Result<()> {
     let mut words = request.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();
-    let not_found = Lie {
-        path: String::new(),
-        status: 404,
-        media_type: "application/json",
-        body: b"{}".to_vec(),
-    };
+    let not_found =
+        Lie { path: String::new(), status: 404, media_type: "application/json", body: b"{}".to_vec() };
     let lie = lies.iter().find(|lie| lie.path == path).unwrap_or(&not_found);
     let head = format!(
         "HTTP/1.1 {} -\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -16,10 +16,7 @@ pub struct Answer {
 impl Answer {
     /// The value of a header, by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -54,9 +51,5 @@ fn parse(raw: &[u8]) -> Option<Answer> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(Answer {
-        status,
-        headers,
-        body: raw[split + 4..].to_vec(),
-    })
+    Some(Answer { status, headers, body: raw[split + 4..].to_vec() })
 }

@@ -30,10 +30,7 @@ pub struct Blob {
 impl Blob {
     /// Bytes with their SHA-256.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self {
-            digest: digest(&bytes),
-            bytes,
-        }
+        Self { digest: digest(&bytes), bytes }
     }
 
     /// The descriptor that names it in a manifest.
@@ -53,10 +50,7 @@ impl BuiltLayer {
     /// Builds a layer of entries.
     pub fn new(layer: &Layer) -> Self {
         let tar = layer.tar();
-        Self {
-            diff_id: digest(&tar),
-            blob: Blob::new(gzip(&tar)),
-        }
+        Self { diff_id: digest(&tar), blob: Blob::new(gzip(&tar)) }
     }
 
     /// The same bytes under a diff ID that is not theirs.
@@ -97,11 +91,7 @@ impl Image {
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": config.descriptor(CONFIG), "layers": descriptors,
         });
-        Self {
-            layers,
-            config,
-            manifest: Blob::new(manifest.to_string().into_bytes()),
-        }
+        Self { layers, config, manifest: Blob::new(manifest.to_string().into_bytes()) }
     }
 
     /// What CRI calls the image's id: the digest of its config.
@@ -129,9 +119,7 @@ pub fn index_of(image: &Image, decoy: &Image) -> Blob {
     };
     let manifests = [entry(decoy, "s390x"), entry(image, "amd64")];
     Blob::new(
-        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
-            .to_string()
-            .into_bytes(),
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string().into_bytes(),
     )
 }
 
@@ -142,10 +130,7 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// Busybox with a shell as its default command; `name` makes its id its own.
 pub fn busybox(name: &str) -> Image {
-    busybox_with(
-        name,
-        &json!({"Env": ["PATH=/bin:/usr/bin", "IMAGE_SAYS=hello"], "Cmd": ["sh"]}),
-    )
+    busybox_with(name, &json!({"Env": ["PATH=/bin:/usr/bin", "IMAGE_SAYS=hello"], "Cmd": ["sh"]}))
 }
 
 /// Busybox with another configuration.
@@ -190,48 +175,33 @@ const GROUP: &str =
 
 fn base_layer() -> Layer {
     const BUSYBOX: &str = "/usr/bin/busybox";
-    let folders = [
-        "bin", "dev", "etc", "home", "proc", "root", "run", "sys", "usr", "usr/bin", "var", "var/www",
-    ];
-    let mut layer = folders
-        .iter()
-        .fold(Layer::new(), |layer, folder| layer.folder(folder, 0o755));
-    layer = layer
-        .folder("tmp", 0o1777)
-        .symlink("var/run", "../run")
-        .file("etc/passwd", 0o644, PASSWD)
-        .file("etc/group", 0o644, GROUP);
+    let folders =
+        ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "usr", "usr/bin", "var", "var/www"];
+    let mut layer = folders.iter().fold(Layer::new(), |layer, folder| layer.folder(folder, 0o755));
+    layer = layer.folder("tmp", 0o1777).symlink("var/run", "../run").file("etc/passwd", 0o644, PASSWD).file(
+        "etc/group",
+        0o644,
+        GROUP,
+    );
     for library in libraries(BUSYBOX) {
         let path = library.trim_start_matches('/').to_owned();
-        layer = parents(&path)
-            .into_iter()
-            .fold(layer, |layer, folder| layer.folder(&folder, 0o755));
+        layer = parents(&path).into_iter().fold(layer, |layer, folder| layer.folder(&folder, 0o755));
         layer = layer.file(&path, 0o755, read(&library));
     }
     layer = layer.file("bin/busybox", 0o755, read(BUSYBOX));
     let applets = process::run(process::command(BUSYBOX).arg("--list"));
-    let links = applets
-        .lines()
-        .filter(|name| *name != "busybox" && !name.contains('/'));
-    links.fold(layer, |layer, name| {
-        layer.hardlink(&format!("bin/{name}"), "bin/busybox")
-    })
+    let links = applets.lines().filter(|name| *name != "busybox" && !name.contains('/'));
+    links.fold(layer, |layer, name| layer.hardlink(&format!("bin/{name}"), "bin/busybox"))
 }
 
 fn parents(path: &str) -> Vec<String> {
-    path.match_indices('/')
-        .map(|(at, _)| path[..at].to_owned())
-        .collect()
+    path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect()
 }
 
 /// The absolute paths that the loader would open for a program.
 fn libraries(program: &str) -> BTreeSet<String> {
     let listing = process::run(process::command("ldd").arg(program));
-    listing
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(str::to_owned)
-        .collect()
+    listing.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn read(path: &str) -> Vec<u8> {

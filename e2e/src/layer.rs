@@ -66,8 +66,7 @@ impl Layer {
 
     /// The mark that hides all that the layers below have in a folder.
     pub fn opaque(self, folder: &str) -> Self {
-        self.folder(folder, 0o755)
-            .file(&format!("{folder}/.wh..wh..opq"), 0o644, "")
+        self.folder(folder, 0o755).file(&format!("{folder}/.wh..wh..opq"), 0o644, "")
     }
 
     fn entry(mut self, path: &str, kind: Kind, mode: u32, id: u64) -> Self {

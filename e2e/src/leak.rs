@@ -33,29 +33,15 @@ pub enum Gone {
 pub fn find(marks: &Marks, gone: Gone) -> Vec<String> {
     let mut left = processes(marks);
     left.extend(mounts(marks).into_iter().map(|mount| format!("mount {mount}")));
-    left.extend(
-        cgroups(marks)
-            .into_iter()
-            .map(|folder| format!("cgroup {}", folder.display())),
-    );
-    left.extend(
-        files(marks, gone)
-            .into_iter()
-            .map(|path| format!("file {}", path.display())),
-    );
+    left.extend(cgroups(marks).into_iter().map(|folder| format!("cgroup {}", folder.display())));
+    left.extend(files(marks, gone).into_iter().map(|path| format!("file {}", path.display())));
     left
 }
 
 fn processes(marks: &Marks) -> Vec<String> {
     let here = process::under(&marks.folder);
-    let in_cgroup = |pid: u32| {
-        cgroup::of_process(pid)
-            .iter()
-            .any(|(_, path)| is_marked(marks, path))
-    };
-    let contained = process::all()
-        .into_iter()
-        .filter(|process| in_cgroup(process.pid));
+    let in_cgroup = |pid: u32| cgroup::of_process(pid).iter().any(|(_, path)| is_marked(marks, path));
+    let contained = process::all().into_iter().filter(|process| in_cgroup(process.pid));
     let mut found: Vec<_> = here.into_iter().chain(contained).collect();
     found.sort_by_key(|process| process.pid);
     found.dedup_by_key(|process| process.pid);
@@ -107,19 +93,15 @@ fn files(marks: &Marks, gone: Gone) -> Vec<PathBuf> {
         folders.push(root("io.containerd.content.v1.content/ingest"));
         folders.push(root("io.containerd.snapshotter.v1.overlayfs/snapshots"));
     }
-    let entries = folders
-        .iter()
-        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
     entries.flatten().map(|entry| entry.path()).collect()
 }
 
 /// Takes away by force what a failed test left: its processes by pid, its mounts, its cgroups.
 pub fn sweep(marks: &Marks) {
-    let contained = process::all().into_iter().filter(|process| {
-        cgroup::of_process(process.pid)
-            .iter()
-            .any(|(_, path)| is_marked(marks, path))
-    });
+    let contained = process::all()
+        .into_iter()
+        .filter(|process| cgroup::of_process(process.pid).iter().any(|(_, path)| is_marked(marks, path)));
     for process in process::under(&marks.folder).into_iter().chain(contained) {
         if process.pid != std::process::id() {
             process::signal(process.pid, rustix::process::Signal::KILL);

@@ -56,11 +56,8 @@ impl Node {
 
     fn with_busybox(mut node: Self) -> Self {
         node.start_daemon();
-        node.registry
-            .push("library/busybox", "test", &images::busybox("test"));
-        node.cri
-            .pull(BUSYBOX)
-            .unwrap_or_else(|status| panic!("pull {BUSYBOX}: {status}"));
+        node.registry.push("library/busybox", "test", &images::busybox("test"));
+        node.cri.pull(BUSYBOX).unwrap_or_else(|status| panic!("pull {BUSYBOX}: {status}"));
         node
     }
 
@@ -72,10 +69,7 @@ impl Node {
             .tempdir()
             .expect("make a folder in /tmp")
             .keep();
-        let name = folder
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a folder has a name");
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a folder has a name");
         let cgroup_parent = format!("e2e-{name}");
         let registry = Registry::start(&folder.join("registry"));
         registry::write_mirrors(&folder.join("certs.d"), registry.address());
@@ -83,14 +77,7 @@ impl Node {
         let shim = process::built("shim/containerd-shim-orlop-v1");
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));
         let cri = Cri::new(&folder.join("run/orlop.sock"));
-        let node = Self {
-            folder,
-            cgroup_parent,
-            daemon: None,
-            registry,
-            cri,
-            faults,
-        };
+        let node = Self { folder, cgroup_parent, daemon: None, registry, cri, faults };
         let (runc, shim) = match &node.faults {
             Some(faults) => (faults.runc(), faults.shim()),
             None => (runc, shim),
@@ -122,11 +109,7 @@ impl Node {
     }
 
     fn start_daemon(&mut self) {
-        assert!(
-            self.daemon.is_none(),
-            "the daemon of {} runs already",
-            self.folder.display()
-        );
+        assert!(self.daemon.is_none(), "the daemon of {} runs already", self.folder.display());
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -141,21 +124,11 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("duplicate the log's descriptor"))
             .stderr(log);
-        self.daemon = Some(
-            command
-                .spawn()
-                .unwrap_or_else(|error| panic!("start the daemon: {error}")),
-        );
+        self.daemon = Some(command.spawn().unwrap_or_else(|error| panic!("start the daemon: {error}")));
         wait::until("the daemon answers Version", || {
-            let running = self
-                .daemon
-                .as_mut()
-                .is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            let running = self.daemon.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
             assert!(running, "the daemon ended at once:\n{}", tail(&self.log_path()));
-            self.cri
-                .with_limit(Duration::from_secs(2))
-                .version(Default::default())
-                .is_ok()
+            self.cri.with_limit(Duration::from_secs(2)).version(Default::default()).is_ok()
         });
     }
 
@@ -209,10 +182,7 @@ impl Node {
     pub fn provide(&self, host: &str, repository: &str, tag: &str, image: &Image) -> (String, String) {
         self.registry.push(repository, tag, image);
         let reference = format!("{host}/{repository}:{tag}");
-        let id = self
-            .cri
-            .pull(&reference)
-            .unwrap_or_else(|status| panic!("pull {reference}: {status}"));
+        let id = self.cri.pull(&reference).unwrap_or_else(|status| panic!("pull {reference}: {status}"));
         (reference, id)
     }
 
@@ -252,12 +222,7 @@ impl Node {
             state: self.folder.join("run"),
             cgroup_parent: self.cgroup_parent.clone(),
             ids: self.cri.seen(),
-            allowed: self
-                .daemon
-                .iter()
-                .chain(self.registry.server())
-                .map(Child::id)
-                .collect(),
+            allowed: self.daemon.iter().chain(self.registry.server()).map(Child::id).collect(),
         }
     }
 
@@ -267,16 +232,9 @@ impl Node {
     }
 
     fn assert_gone(&self, gone: Gone) {
-        let clean = wait::within(wait::PATIENCE, || {
-            leak::find(&self.marks(), gone).is_empty().then_some(())
-        });
+        let clean = wait::within(wait::PATIENCE, || leak::find(&self.marks(), gone).is_empty().then_some(()));
         let left = leak::find(&self.marks(), gone);
-        assert!(
-            clean.is_some(),
-            "left behind by {}:\n  {}",
-            self.folder.display(),
-            left.join("\n  ")
-        );
+        assert!(clean.is_some(), "left behind by {}:\n  {}", self.folder.display(), left.join("\n  "));
     }
 
     /// Removes all pods and images over the CRI and checks that they are gone.
@@ -285,18 +243,10 @@ impl Node {
             self.start_daemon();
         }
         for pod in self.cri.pods().expect("list pods") {
-            self.cri
-                .stop_pod(&pod.id)
-                .unwrap_or_else(|status| panic!("stop pod {}: {status}", pod.id));
-            self.cri
-                .remove_pod(&pod.id)
-                .unwrap_or_else(|status| panic!("remove pod {}: {status}", pod.id));
+            self.cri.stop_pod(&pod.id).unwrap_or_else(|status| panic!("stop pod {}: {status}", pod.id));
+            self.cri.remove_pod(&pod.id).unwrap_or_else(|status| panic!("remove pod {}: {status}", pod.id));
         }
-        assert_eq!(
-            self.cri.containers().expect("list containers"),
-            vec![],
-            "containers outlive their pods"
-        );
+        assert_eq!(self.cri.containers().expect("list containers"), vec![], "containers outlive their pods");
         for image in self.cri.images().expect("list images") {
             self.cri
                 .remove_image_named(&image.id)
@@ -307,17 +257,11 @@ impl Node {
     }
 
     fn print_logs(&self) {
-        eprintln!(
-            "---- end of {}\n{}",
-            self.log_path().display(),
-            tail(&self.log_path())
-        );
+        eprintln!("---- end of {}\n{}", self.log_path().display(), tail(&self.log_path()));
         let bundles = self.folder.join("run/io.containerd.runtime.v2.task/k8s.io");
         for bundle in fs::read_dir(bundles).into_iter().flatten().flatten() {
             let files = fs::read_dir(bundle.path()).into_iter().flatten().flatten();
-            let logs = files
-                .map(|file| file.path())
-                .filter(|path| path.to_string_lossy().contains("log"));
+            let logs = files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("log"));
             for log in logs.filter(|path| path.is_file()) {
                 eprintln!("---- end of {}\n{}", log.display(), tail(&log));
             }

@@ -27,12 +27,7 @@ impl Node {
                 namespace: "default".to_owned(),
                 attempt: 0,
             }),
-            log_directory: self
-                .folder()
-                .join("logs")
-                .join(name)
-                .to_string_lossy()
-                .into_owned(),
+            log_directory: self.folder().join("logs").join(name).to_string_lossy().into_owned(),
             linux: Some(cri::LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroup_parent(),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
@@ -52,26 +47,15 @@ impl Node {
 
     /// Runs a pod with its own configuration.
     pub fn run_pod_as(&self, config: cri::PodSandboxConfig) -> Pod {
-        let id = self
-            .cri()
-            .run_pod(&config)
-            .unwrap_or_else(|status| panic!("run pod {config:?}: {status}"));
-        Pod {
-            id,
-            config,
-            cri: self.cri(),
-        }
+        let id = self.cri().run_pod(&config).unwrap_or_else(|status| panic!("run pod {config:?}: {status}"));
+        Pod { id, config, cri: self.cri() }
     }
 }
 
 impl Pod {
     /// A pod that another call has run.
     pub fn known(node: &Node, id: String, config: cri::PodSandboxConfig) -> Self {
-        Self {
-            id,
-            config,
-            cri: node.cri(),
-        }
+        Self { id, config, cri: node.cri() }
     }
 
     /// Creates a container.
@@ -81,12 +65,8 @@ impl Pod {
 
     /// Creates and starts a container that has to start.
     pub fn start(&self, config: &cri::ContainerConfig) -> String {
-        let id = self
-            .create(config)
-            .unwrap_or_else(|status| panic!("create {config:?}: {status}"));
-        self.cri
-            .start(&id)
-            .unwrap_or_else(|status| panic!("start {config:?}: {status}"));
+        let id = self.create(config).unwrap_or_else(|status| panic!("create {config:?}: {status}"));
+        self.cri.start(&id).unwrap_or_else(|status| panic!("start {config:?}: {status}"));
         id
     }
 
@@ -125,10 +105,7 @@ pub fn namespaces() -> cri::NamespaceOption {
 /// A container of [`BUSYBOX`] with a log.
 pub fn container(name: &str, command: &[&str]) -> cri::ContainerConfig {
     cri::ContainerConfig {
-        metadata: Some(cri::ContainerMetadata {
-            name: name.to_owned(),
-            attempt: 0,
-        }),
+        metadata: Some(cri::ContainerMetadata { name: name.to_owned(), attempt: 0 }),
         image: Some(image_spec(BUSYBOX)),
         command: command.iter().map(|&word| word.to_owned()).collect(),
         log_path: format!("{name}.log"),
@@ -165,18 +142,14 @@ pub fn pod_namespaces(config: &mut cri::PodSandboxConfig) -> &mut cri::Namespace
 /// Waits until a container has ended, and gives its status.
 pub fn wait_exited(cri: &Cri, id: &str) -> cri::ContainerStatus {
     wait::for_some(&format!("container {id} is exited"), || {
-        let status = cri
-            .container(id)
-            .unwrap_or_else(|status| panic!("status of {id}: {status}"));
+        let status = cri.container(id).unwrap_or_else(|status| panic!("status of {id}: {status}"));
         (status.state() == cri::ContainerState::ContainerExited).then_some(status)
     })
 }
 
 /// The process of a running container, by the pid in its verbose status.
 pub fn process_of(cri: &Cri, id: &str) -> process::Process {
-    let info = cri
-        .container_info(id)
-        .unwrap_or_else(|status| panic!("info of {id}: {status}"));
+    let info = cri.container_info(id).unwrap_or_else(|status| panic!("info of {id}: {status}"));
     let pid = info["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
     let pid = pid.unwrap_or_else(|| panic!("no pid in the info of {id}: {info}"));
     process::look(pid).unwrap_or_else(|| panic!("process {pid} of {id} is not there"))
@@ -184,10 +157,7 @@ pub fn process_of(cri: &Cri, id: &str) -> process::Process {
 
 /// An environment variable.
 pub fn key_value(key: &str, value: &str) -> cri::KeyValue {
-    cri::KeyValue {
-        key: key.to_owned(),
-        value: value.as_bytes().to_vec(),
-    }
+    cri::KeyValue { key: key.to_owned(), value: value.as_bytes().to_vec() }
 }
 
 /// A user or group id.
@@ -197,7 +167,5 @@ pub fn id_value(value: i64) -> Option<cri::Int64Value> {
 
 /// The text parts of the log lines, in order.
 pub fn said(log: &str) -> Vec<&str> {
-    log.lines()
-        .filter_map(|line| line.splitn(4, ' ').nth(3))
-        .collect()
+    log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect()
 }

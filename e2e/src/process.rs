@@ -15,10 +15,7 @@ use rustix::process::{Pid, Signal};
 )]
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
@@ -38,9 +35,7 @@ pub fn run(command: &mut Command) -> String {
 
 /// Runs a command to its end, whatever that is.
 pub fn output(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("start {command:?}: {error}"))
+    command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"))
 }
 
 /// Bytes as text, for messages and comparisons.
@@ -56,30 +51,20 @@ pub fn kill_and_reap(child: &mut Child) {
 
 /// Sends a signal to a process that this test started or made start. A process that is gone is fine.
 pub fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a pid fits i32 and is not 0");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid fits i32 and is not 0");
     let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// The `target` folder that this test was built in; binaries under test lie below it.
 pub fn target_dir() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its binary");
-    test.ancestors()
-        .nth(3)
-        .expect("tests lie in target/<profile>/deps")
-        .to_path_buf()
+    test.ancestors().nth(3).expect("tests lie in target/<profile>/deps").to_path_buf()
 }
 
 /// A binary below the target folder, or a panic that says how to build it.
 pub fn built(relative: &str) -> PathBuf {
     let path = target_dir().join(relative);
-    assert!(
-        path.exists(),
-        "{} is missing: build it with `make build tools`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: build it with `make build tools`", path.display());
     path
 }
 
@@ -106,10 +91,7 @@ pub struct Process {
 pub fn look(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let command = text(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)
-        .replace('\0', " ")
-        .trim()
-        .to_owned();
+    let command = text(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).replace('\0', " ").trim().to_owned();
     Some(Process {
         pid,
         state: fields.first()?.chars().next()?,
@@ -123,9 +105,7 @@ pub fn look(pid: u32) -> Option<Process> {
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").expect("read /proc");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(look)
-        .filter(|process| process.state != 'Z')
-        .collect()
+    pids.filter_map(look).filter(|process| process.state != 'Z').collect()
 }
 
 /// All processes that name `folder` in their command line or have it as their working directory or root.
@@ -134,10 +114,7 @@ pub fn under(folder: &Path) -> Vec<Process> {
     let lives_there = |process: &Process| {
         let link = |what: &str| fs::read_link(format!("/proc/{}/{what}", process.pid)).ok();
         process.command.contains(&name)
-            || [link("cwd"), link("root")]
-                .into_iter()
-                .flatten()
-                .any(|path| path.starts_with(folder))
+            || [link("cwd"), link("root")].into_iter().flatten().any(|path| path.starts_with(folder))
     };
     all().into_iter().filter(lives_there).collect()
 }

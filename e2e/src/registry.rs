@@ -21,11 +21,7 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that keeps its data in `folder`.
     pub fn start(folder: &Path) -> Self {
-        let mut registry = Self {
-            address: free_address(),
-            folder: folder.to_path_buf(),
-            server: None,
-        };
+        let mut registry = Self { address: free_address(), folder: folder.to_path_buf(), server: None };
         registry.resume();
         registry
     }
@@ -42,15 +38,9 @@ impl Registry {
         fixture::write(&config, settings.to_string());
         let log = fixture::create(&self.folder.join("registry.log"));
         let mut command = process::command("docker-registry");
-        command
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let server = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start Debian's docker-registry: {error}"));
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let server =
+            command.spawn().unwrap_or_else(|error| panic!("start Debian's docker-registry: {error}"));
         self.server = Some(server);
         wait::until("the registry answers", || {
             http::request(self.address, "GET", "/v2/", None).is_ok_and(|answer| answer.status == 200)
@@ -91,42 +81,26 @@ impl Registry {
 
     fn push_blob(&self, repository: &str, blob: &Blob) {
         let upload = self.expect(202, "POST", &format!("/v2/{repository}/blobs/uploads/"), None);
-        let location = upload
-            .header("location")
-            .expect("an upload has a location")
-            .to_owned();
-        let path = location.split_once("//").map_or(location.as_str(), |(_, rest)| {
-            &rest[rest.find('/').unwrap_or(0)..]
-        });
+        let location = upload.header("location").expect("an upload has a location").to_owned();
+        let path = location
+            .split_once("//")
+            .map_or(location.as_str(), |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
         let mark = if path.contains('?') { '&' } else { '?' };
         let target = format!("{path}{mark}digest={}", blob.digest);
-        self.expect(
-            201,
-            "PUT",
-            &target,
-            Some(("application/octet-stream", &blob.bytes)),
-        );
+        self.expect(201, "PUT", &target, Some(("application/octet-stream", &blob.bytes)));
     }
 
     fn expect(&self, status: u16, method: &str, path: &str, body: Option<(&str, &[u8])>) -> http::Answer {
         let answer = http::request(self.address, method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path} at the registry: {error}"));
-        assert_eq!(
-            answer.status,
-            status,
-            "{method} {path}: {}",
-            process::text(&answer.body)
-        );
+        assert_eq!(answer.status, status, "{method} {path}: {}", process::text(&answer.body));
         answer
     }
 
     /// Changes the bytes of a stored blob behind the registry's back, keeping its size.
     pub fn corrupt(&self, blob: &Blob) {
         let hex = blob.digest.strip_prefix("sha256:").expect("digests are sha256");
-        let path = self.folder.join(format!(
-            "data/docker/registry/v2/blobs/sha256/{}/{hex}/data",
-            &hex[..2]
-        ));
+        let path = self.folder.join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
         let mut bytes = fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
         let last = bytes.last_mut().expect("a blob is not empty");
         *last ^= 0xff;

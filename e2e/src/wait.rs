@@ -32,10 +32,7 @@ pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Optio
 }
 
 /// Lets `time` pass, for the tests whose subject is time itself (a grace period, a moment of a kill).
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the polling loops above need one sleep, and this is it"
-)]
+#[expect(clippy::disallowed_methods, reason = "the polling loops above need one sleep, and this is it")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }

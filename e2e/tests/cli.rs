@@ -10,14 +10,10 @@ const IMAGE: &str = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
 #[test]
 fn a_person_runs_a_pod_with_crictl_from_pull_to_rmi() {
     let mut node = Node::bare();
-    node.registry()
-        .push("e2e-test-images/busybox", "1.29-2", &images::busybox("crictl"));
+    node.registry().push("e2e-test-images/busybox", "1.29-2", &images::busybox("crictl"));
     let crictl = node.crictl();
     let version = crictl.run(&["version"]);
-    assert!(
-        version.contains("RuntimeName:") && version.contains("orlop"),
-        "{version}"
-    );
+    assert!(version.contains("RuntimeName:") && version.contains("orlop"), "{version}");
 
     whole_life(&node, &crictl, "first");
     node.restart_daemon();
@@ -27,8 +23,7 @@ fn a_person_runs_a_pod_with_crictl_from_pull_to_rmi() {
 #[test]
 fn crictl_sees_the_same_pod_before_and_after_the_daemon_was_killed() {
     let mut node = Node::bare();
-    node.registry()
-        .push("e2e-test-images/busybox", "1.29-2", &images::busybox("crictl"));
+    node.registry().push("e2e-test-images/busybox", "1.29-2", &images::busybox("crictl"));
     let crictl = node.crictl();
     crictl.run(&["pull", IMAGE]);
     let (pod, container) = run(&node, &crictl, "stays");
@@ -44,15 +39,8 @@ fn crictl_sees_the_same_pod_before_and_after_the_daemon_was_killed() {
     node.restart_daemon();
 
     assert_eq!(look(), before);
-    assert_eq!(
-        crictl.json(&["inspect", &container])["info"]["pid"],
-        pid,
-        "the container was started anew"
-    );
-    assert_eq!(
-        crictl.run(&["exec", "-s", &container, "echo", "still here"]),
-        "still here"
-    );
+    assert_eq!(crictl.json(&["inspect", &container])["info"]["pid"], pid, "the container was started anew");
+    assert_eq!(crictl.run(&["exec", "-s", &container, "echo", "still here"]), "still here");
     end(&crictl, &pod, &container);
 }
 
@@ -67,33 +55,19 @@ fn whole_life(node: &Node, crictl: &Crictl, name: &str) {
 
     let (pod, container) = run(node, crictl, name);
     let running = crictl.run(&["ps"]);
-    assert!(
-        running.contains(&container[..13]) && running.contains("Running"),
-        "{running}"
-    );
+    assert!(running.contains(&container[..13]) && running.contains("Running"), "{running}");
     let pods = crictl.run(&["pods"]);
-    assert!(
-        pods.contains(&pod[..13]) && pods.contains("Ready") && pods.contains(name),
-        "{pods}"
-    );
+    assert!(pods.contains(&pod[..13]) && pods.contains("Ready") && pods.contains(name), "{pods}");
     wait::until("the log has the line", || {
-        crictl
-            .run(&["logs", &container])
-            .contains("hello from the container")
+        crictl.run(&["logs", &container]).contains("hello from the container")
     });
     assert_eq!(crictl.run(&["exec", "-s", &container, "echo", "hello"]), "hello");
 
     let inspected = crictl.json(&["inspect", &container]);
     assert_eq!(inspected["status"]["state"], "CONTAINER_RUNNING");
     assert_eq!(inspected["status"]["labels"], json!({"tier": "test"}));
-    assert!(
-        inspected["info"]["pid"].as_u64().is_some_and(|pid| pid > 1),
-        "{inspected}"
-    );
-    assert_eq!(
-        inspected["info"]["runtimeSpec"]["process"]["args"][0], "sh",
-        "{inspected}"
-    );
+    assert!(inspected["info"]["pid"].as_u64().is_some_and(|pid| pid > 1), "{inspected}");
+    assert_eq!(inspected["info"]["runtimeSpec"]["process"]["args"][0], "sh", "{inspected}");
     let inspected = crictl.json(&["inspectp", &pod]);
     assert_eq!(inspected["status"]["state"], "SANDBOX_READY");
     assert_eq!(inspected["status"]["metadata"]["name"], name);
@@ -153,8 +127,5 @@ fn crictl_says_what_was_wrong_with_a_pod_that_cannot_run() {
     let message = process::text(&output.stderr);
     assert!(!output.status.success());
     assert!(message.contains("registry.k8s.io/not/here:1"), "{message}");
-    assert!(
-        message.contains("NotFound") || message.contains("not found"),
-        "{message}"
-    );
+    assert!(message.contains("NotFound") || message.contains("not found"), "{message}");
 }

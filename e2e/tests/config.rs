@@ -26,10 +26,7 @@ fn the_defaults_are_a_file_that_passes_the_check() {
     let folder = folder();
     let mut command = process::command(process::built("debug/orlop"));
     let defaults = process::run(command.args(["config", "default"]));
-    assert!(
-        defaults.contains("/run/orlop/orlop.sock") && defaults.contains("/var/lib/orlop"),
-        "{defaults}"
-    );
+    assert!(defaults.contains("/run/orlop/orlop.sock") && defaults.contains("/var/lib/orlop"), "{defaults}");
     let checked = orlop(folder.path(), &defaults, &["config", "check"]);
     assert!(checked.status.success(), "{}", all_it_said(&checked));
 }
@@ -45,10 +42,7 @@ fn an_unknown_key_fails_the_check_with_file_and_name() {
     for word in ["bogus_key", "adress", "config.toml"] {
         assert!(said.contains(word), "{word} is not in: {said}");
     }
-    assert!(
-        said.contains(":3") || said.contains("line 3"),
-        "the line is not in: {said}"
-    );
+    assert!(said.contains(":3") || said.contains("line 3"), "the line is not in: {said}");
 }
 
 #[test]
@@ -78,18 +72,11 @@ fn a_file_that_was_named_and_is_not_there_is_an_error() {
     let mut command = process::command(process::built("debug/orlop"));
     let output = process::output(command.args(["--config", "/nonexistent/config.toml"]));
     assert!(!output.status.success());
-    assert!(
-        all_it_said(&output).contains("/nonexistent/config.toml"),
-        "{}",
-        all_it_said(&output)
-    );
+    assert!(all_it_said(&output).contains("/nonexistent/config.toml"), "{}", all_it_said(&output));
 }
 
 #[test]
 fn the_binary_tells_its_version() {
     let mut command = process::command(process::built("debug/orlop"));
-    assert_eq!(
-        process::run(command.arg("version")),
-        format!("orlop {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(process::run(command.arg("version")), format!("orlop {}\n", env!("CARGO_PKG_VERSION")));
 }

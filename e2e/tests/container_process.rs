@@ -14,30 +14,19 @@ fn command_arguments_environment_and_folder_come_from_image_and_config() {
         "Env": ["PATH=/bin", "FROM_IMAGE=image", "BOTH=image"],
         "Entrypoint": ["sh", "-c"], "Cmd": ["echo the image says so; pwd"], "WorkingDir": "/usr",
     });
-    let (reference, _) = node.provide(
-        "docker.io",
-        "library/entry",
-        "1",
-        &images::busybox_with("entry", &config),
-    );
+    let (reference, _) =
+        node.provide("docker.io", "library/entry", "1", &images::busybox_with("entry", &config));
     let pod = node.run_pod("entry");
     let run = |name: &str, change: &dyn Fn(&mut cri::ContainerConfig)| {
         let mut config = container(name, &[]);
         config.image = Some(e2e::client::image_spec(&reference));
         change(&mut config);
         let id = pod.start(&config);
-        assert_eq!(
-            wait_exited(&node.cri(), &id).exit_code,
-            0,
-            "{name}: {}",
-            pod.log(name)
-        );
+        assert_eq!(wait_exited(&node.cri(), &id).exit_code, 0, "{name}: {}", pod.log(name));
         pod.log(name)
     };
     assert_eq!(said(&run("image", &|_| ())), ["the image says so", "/usr"]);
-    let log = run("args", &|config| {
-        config.args = vec!["echo \"$FROM_IMAGE $BOTH $MINE\"; pwd".to_owned()]
-    });
+    let log = run("args", &|config| config.args = vec!["echo \"$FROM_IMAGE $BOTH $MINE\"; pwd".to_owned()]);
     assert_eq!(said(&log), ["image image ", "/usr"]);
     let log = run("all", &|config| {
         config.command = ["echo", "command"].map(str::to_owned).into();
@@ -61,31 +50,20 @@ fn users_and_groups_are_resolved_in_the_image() {
         change(security(&mut config));
         let id = pod.start(&config);
         let status = wait_exited(&node.cri(), &id);
-        let user = status
-            .user
-            .and_then(|user| user.linux)
-            .expect("the status tells the user");
+        let user = status.user.and_then(|user| user.linux).expect("the status tells the user");
         let log = pod.log(name);
         let lines = said(&log);
-        assert_eq!(
-            (lines[0].to_owned(), lines[1].to_owned()),
-            (user.uid.to_string(), user.gid.to_string())
-        );
+        assert_eq!((lines[0].to_owned(), lines[1].to_owned()), (user.uid.to_string(), user.gid.to_string()));
         (user.uid, user.gid, lines[2].to_owned())
     };
     assert_eq!(run("root", &|_| ()), (0, 0, "0".to_owned()));
-    assert_eq!(
-        run("number", &|context| context.run_as_user = id_value(1001)),
-        (1001, 0, "0".to_owned())
-    );
+    assert_eq!(run("number", &|context| context.run_as_user = id_value(1001)), (1001, 0, "0".to_owned()));
     let both = run("both", &|context| {
         context.run_as_user = id_value(1001);
         context.run_as_group = id_value(1002);
     });
     assert_eq!(both, (1001, 1002, "1002".to_owned()));
-    let named = run("named", &|context| {
-        context.run_as_username = "default-user".to_owned()
-    });
+    let named = run("named", &|context| context.run_as_username = "default-user".to_owned());
     assert_eq!(named, (1000, 1000, "1000 50000".to_owned()));
     let more = run("more", &|context| {
         context.run_as_username = "www-data".to_owned();
@@ -117,31 +95,16 @@ fn mounts_show_files_of_the_node_in_the_way_asked() {
     let wanted = config.mounts.clone();
     fixture::folder(&shared.join("deep"));
     let id = pod.start(&config);
-    assert_eq!(
-        node.cri().sh(&id, "cat /data/note /data/deep/note /note"),
-        "from the node\n".repeat(3)
-    );
-    let refused = node.cri().sh(
-        &id,
-        "touch /data/new 2>&1; touch /note 2>&1; touch /data/deep/new && echo written",
-    );
+    assert_eq!(node.cri().sh(&id, "cat /data/note /data/deep/note /note"), "from the node\n".repeat(3));
+    let refused =
+        node.cri().sh(&id, "touch /data/new 2>&1; touch /note 2>&1; touch /data/deep/new && echo written");
     assert_eq!(refused.matches("Read-only file system").count(), 2, "{refused}");
-    assert!(
-        refused.ends_with("written\n") && shared.join("new").exists(),
-        "{refused}"
-    );
+    assert!(refused.ends_with("written\n") && shared.join("new").exists(), "{refused}");
     let mut told = node.cri().container(&id).unwrap().mounts;
-    told.sort_by_key(|mount| {
-        wanted
-            .iter()
-            .position(|other| other.container_path == mount.container_path)
-    });
+    told.sort_by_key(|mount| wanted.iter().position(|other| other.container_path == mount.container_path));
     assert_eq!(told.len(), 3);
     for (told, wanted) in told.iter().zip(&wanted) {
-        assert_eq!(
-            (&told.container_path, told.readonly),
-            (&wanted.container_path, wanted.readonly)
-        );
+        assert_eq!((&told.container_path, told.readonly), (&wanted.container_path, wanted.readonly));
     }
 }
 
@@ -161,19 +124,10 @@ fn resources_arrive_in_the_cgroup() {
     };
     let id = pod.start(&config);
     let pid = process_of(&node.cri(), &id).pid;
-    assert_eq!(
-        cgroup::file_of(pid, "memory", "memory.limit_in_bytes", "memory.max"),
-        (64 << 20).to_string()
-    );
+    assert_eq!(cgroup::file_of(pid, "memory", "memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
     assert_eq!(cgroup::file_of(pid, "cpu", "cpu.shares", "cpu.weight"), "512");
-    assert_eq!(
-        cgroup::file_of(pid, "cpu", "cpu.cfs_quota_us", "cpu.max"),
-        "25000"
-    );
-    assert_eq!(
-        cgroup::file_of(pid, "cpu", "cpu.cfs_period_us", "cpu.max"),
-        "50000"
-    );
+    assert_eq!(cgroup::file_of(pid, "cpu", "cpu.cfs_quota_us", "cpu.max"), "25000");
+    assert_eq!(cgroup::file_of(pid, "cpu", "cpu.cfs_period_us", "cpu.max"), "50000");
     assert_eq!(cgroup::file_of(pid, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     let score = fixture::read(std::path::Path::new(&format!("/proc/{pid}/oom_score_adj")));
     assert_eq!(score.trim(), "500");
@@ -184,12 +138,7 @@ fn resources_arrive_in_the_cgroup() {
             "{controllers}: {path} is not under {parent}"
         );
     }
-    let told = node
-        .cri()
-        .container(&id)
-        .unwrap()
-        .resources
-        .and_then(|resources| resources.linux);
+    let told = node.cri().container(&id).unwrap().resources.and_then(|resources| resources.linux);
     let told = told.expect("the status tells the resources");
     assert_eq!((told.cpu_shares, told.memory_limit_in_bytes), (512, 64 << 20));
 }
@@ -227,8 +176,5 @@ fn a_read_only_root_is_read_only() {
     security(&mut config).readonly_rootfs = true;
     let id = pod.start(&config);
     assert_eq!(wait_exited(&node.cri(), &id).exit_code, 1);
-    assert_eq!(
-        said(&pod.log("readonly")),
-        ["/", "touch: test.go: Read-only file system"]
-    );
+    assert_eq!(said(&pod.log("readonly")), ["/", "touch: test.go: Read-only file system"]);
 }

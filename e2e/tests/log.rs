@@ -9,9 +9,7 @@ fn parsed(log: &str) -> Vec<(String, String, String)> {
     let mut last = String::new();
     let mut parse = |line: &str| {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
-        let [time, stream, tag, text] = words.as_slice() else {
-            panic!("not a log line: {line:?}")
-        };
+        let [time, stream, tag, text] = words.as_slice() else { panic!("not a log line: {line:?}") };
         assert!(
             time.len() >= 20 && time.starts_with("20") && time.ends_with('Z') && time.contains('T'),
             "{time}"
@@ -21,10 +19,7 @@ fn parsed(log: &str) -> Vec<(String, String, String)> {
         last = padded;
         ((*stream).to_owned(), (*tag).to_owned(), (*text).to_owned())
     };
-    assert!(
-        log.is_empty() || log.ends_with('\n'),
-        "the log ends in the middle of a line"
-    );
+    assert!(log.is_empty() || log.ends_with('\n'), "the log ends in the middle of a line");
     log.split_terminator('\n').map(&mut parse).collect()
 }
 
@@ -42,11 +37,7 @@ fn logged(pod: &Pod, name: &str, script: &str) -> Vec<(String, String, String)> 
 fn both_streams_are_logged_line_by_line() {
     let node = Node::start();
     let pod = node.run_pod("streams");
-    let lines = logged(
-        &pod,
-        "out",
-        "echo hello World; printf 'tab\\t\\r\\n\\n'; echo ünï",
-    );
+    let lines = logged(&pod, "out", "echo hello World; printf 'tab\\t\\r\\n\\n'; echo ünï");
     let expected = ["hello World", "tab\t\r", "", "ünï"].map(|text| line("stdout", "F", text));
     assert_eq!(lines, expected);
     let lines = logged(&pod, "err", "echo out; sleep 0.2; echo err >&2");
@@ -59,14 +50,8 @@ fn long_lines_are_split_at_16_kib_and_tagged_partial() {
     let pod = node.run_pod("long");
     let make = |bytes: usize| format!("head -c {bytes} /dev/zero | tr '\\0' x; echo end");
     let lines = logged(&pod, "three", &make(40_000));
-    let shape: Vec<(&str, usize)> = lines
-        .iter()
-        .map(|(_, tag, text)| (tag.as_str(), text.len()))
-        .collect();
-    assert_eq!(
-        shape,
-        [("P", 16_384), ("P", 16_384), ("F", 40_000 - 2 * 16_384 + 3)]
-    );
+    let shape: Vec<(&str, usize)> = lines.iter().map(|(_, tag, text)| (tag.as_str(), text.len())).collect();
+    assert_eq!(shape, [("P", 16_384), ("P", 16_384), ("F", 40_000 - 2 * 16_384 + 3)]);
     let joined: String = lines.iter().map(|(_, _, text)| text.as_str()).collect();
     assert_eq!(joined, format!("{}end", "x".repeat(40_000)));
 }
@@ -76,10 +61,7 @@ fn a_last_line_without_newline_is_partial_and_not_lost() {
     let node = Node::start();
     let pod = node.run_pod("partial");
     let lines = logged(&pod, "partial", "echo whole; printf unfinished");
-    assert_eq!(
-        lines,
-        [line("stdout", "F", "whole"), line("stdout", "P", "unfinished")]
-    );
+    assert_eq!(lines, [line("stdout", "F", "whole"), line("stdout", "P", "unfinished")]);
 }
 
 #[test]
@@ -88,31 +70,21 @@ fn nothing_of_much_output_is_lost() {
     let pod = node.run_pod("much");
     let lines = logged(&pod, "much", "seq 1 200000");
     assert_eq!(lines.len(), 200_000);
-    assert!(
-        lines
-            .iter()
-            .zip(1..)
-            .all(|((_, tag, text), number)| tag == "F" && *text == number.to_string())
-    );
+    assert!(lines.iter().zip(1..).all(|((_, tag, text), number)| tag == "F" && *text == number.to_string()));
 }
 
 #[test]
 fn reopening_makes_the_new_file_and_leaves_the_old_one_alone() {
     let mut node = Node::start();
     let pod = node.run_pod("reopen");
-    let id = pod.start_sh(
-        "count",
-        "n=0; while true; do n=$((n+1)); echo $n; sleep 0.01; done",
-    );
+    let id = pod.start_sh("count", "n=0; while true; do n=$((n+1)); echo $n; sleep 0.01; done");
     let path = pod.log_path("count");
     let mut rotated = Vec::new();
     for turn in 0..3 {
         wait::until("the log has lines", || pod.log("count").lines().count() > 5);
         let old = path.with_extension(format!("log.{turn}"));
         std::fs::rename(&path, &old).unwrap();
-        let request = cri_proto::v1::ReopenContainerLogRequest {
-            container_id: id.clone(),
-        };
+        let request = cri_proto::v1::ReopenContainerLogRequest { container_id: id.clone() };
         node.cri().reopen_container_log(request).unwrap();
         assert!(path.exists(), "the new file is there when the call answers");
         rotated.push((old.clone(), e2e::fixture::read(&old)));
@@ -126,17 +98,8 @@ fn reopening_makes_the_new_file_and_leaves_the_old_one_alone() {
         all.push_str(content);
     }
     all.push_str(&pod.log("count"));
-    let numbers: Vec<u32> = parsed(&all)
-        .iter()
-        .map(|(_, _, text)| text.parse().expect("a number"))
-        .collect();
-    assert!(
-        numbers
-            .iter()
-            .copied()
-            .eq(1..=numbers.last().copied().unwrap_or(0)),
-        "a line is lost or twice"
-    );
+    let numbers: Vec<u32> = parsed(&all).iter().map(|(_, _, text)| text.parse().expect("a number")).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.last().copied().unwrap_or(0)), "a line is lost or twice");
 
     let request = cri_proto::v1::ReopenContainerLogRequest { container_id: id };
     let status = node.cri().reopen_container_log(request).unwrap_err();
@@ -149,14 +112,8 @@ fn a_container_writes_on_while_the_daemon_is_away() {
     let pod = node.run_pod("away");
     let go = node.folder().join("go");
     e2e::fixture::folder(&go);
-    let mut config = container(
-        "writer",
-        &[
-            "sh",
-            "-c",
-            "until test -e /go/now; do sleep 0.05; done; seq 1 50000",
-        ],
-    );
+    let mut config =
+        container("writer", &["sh", "-c", "until test -e /go/now; do sleep 0.05; done; seq 1 50000"]);
     config.mounts = vec![cri_proto::v1::Mount {
         container_path: "/go".to_owned(),
         host_path: go.to_string_lossy().into_owned(),
@@ -166,19 +123,12 @@ fn a_container_writes_on_while_the_daemon_is_away() {
     node.kill9();
     e2e::fixture::write(&go.join("now"), "");
     // Far more than a pipe holds: a writer that depended on the daemon would stand still.
-    wait::until("all is written without a daemon", || {
-        pod.log("writer").lines().count() == 50_000
-    });
+    wait::until("all is written without a daemon", || pod.log("writer").lines().count() == 50_000);
     node.resume();
     let status = wait_exited(&node.cri(), &id);
     assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
     let lines = parsed(&pod.log("writer"));
-    assert!(
-        lines
-            .iter()
-            .zip(1..)
-            .all(|((_, _, text), number)| *text == number.to_string())
-    );
+    assert!(lines.iter().zip(1..).all(|((_, _, text), number)| *text == number.to_string()));
 }
 
 #[test]
@@ -188,11 +138,6 @@ fn a_background_process_does_not_hold_the_exit_back() {
     let status = pod.run_sh("background", "(sleep 3219 &); echo done; exit 4");
     assert_eq!(status.exit_code, 4);
     assert!(pod.log("background").ends_with("stdout F done\n"));
-    let sleeps = || {
-        process::all()
-            .into_iter()
-            .filter(|process| process.command == "sleep 3219")
-            .count()
-    };
+    let sleeps = || process::all().into_iter().filter(|process| process.command == "sleep 3219").count();
     wait::until("the background process is gone", || sleeps() == 0);
 }

@@ -16,9 +16,7 @@ fn odd_labels() -> BTreeMap<String, String> {
         ("quoted \"key\"", "line\nbreak\ttab"),
         ("unicode", "Käse ☃ \u{202e}"),
     ];
-    pairs
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 #[test]
@@ -26,40 +24,20 @@ fn the_runtime_introduces_itself() {
     let mut node = Node::bare();
     for _ in 0..2 {
         let version = node.cri().version(Default::default()).unwrap();
-        assert_eq!(
-            (version.version.as_str(), version.runtime_name.as_str()),
-            ("0.1.0", "orlop")
-        );
+        assert_eq!((version.version.as_str(), version.runtime_name.as_str()), ("0.1.0", "orlop"));
         assert_eq!(version.runtime_api_version, "v1");
         assert!(!version.runtime_version.is_empty());
 
         let status = node.cri().status(cri::StatusRequest { verbose: true }).unwrap();
         let conditions = status.status.expect("a status").conditions;
-        assert!(
-            conditions
-                .iter()
-                .any(|condition| condition.r#type == "RuntimeReady" && condition.status)
-        );
-        assert!(
-            conditions
-                .iter()
-                .any(|condition| condition.r#type == "NetworkReady")
-        );
-        let handlers: Vec<&str> = status
-            .runtime_handlers
-            .iter()
-            .map(|handler| handler.name.as_str())
-            .collect();
-        assert!(
-            handlers.contains(&"") && handlers.contains(&"runc"),
-            "{handlers:?}"
-        );
+        assert!(conditions.iter().any(|condition| condition.r#type == "RuntimeReady" && condition.status));
+        assert!(conditions.iter().any(|condition| condition.r#type == "NetworkReady"));
+        let handlers: Vec<&str> =
+            status.runtime_handlers.iter().map(|handler| handler.name.as_str()).collect();
+        assert!(handlers.contains(&"") && handlers.contains(&"runc"), "{handlers:?}");
 
         let config = node.cri().runtime_config(Default::default()).unwrap();
-        assert_eq!(
-            config.linux.expect("Linux").cgroup_driver(),
-            cri::CgroupDriver::Cgroupfs
-        );
+        assert_eq!(config.linux.expect("Linux").cgroup_driver(), cri::CgroupDriver::Cgroupfs);
         node.cri().update_runtime_config(Default::default()).unwrap();
         node.restart_daemon();
     }
@@ -82,19 +60,12 @@ fn status_and_list_give_back_what_was_asked() {
         assert_eq!(status.state(), PodSandboxState::SandboxReady);
         assert!(status.created_at > 1_500_000_000_000_000_000);
         let linux = status.linux.clone();
-        let namespaces = linux
-            .and_then(|linux| linux.namespaces)
-            .and_then(|namespaces| namespaces.options);
+        let namespaces = linux.and_then(|linux| linux.namespaces).and_then(|namespaces| namespaces.options);
         assert_eq!(namespaces.expect("namespaces").network(), NamespaceMode::Node);
         let items = node.cri().pods().unwrap();
-        let [listed] = items.as_slice() else {
-            panic!("one pod is listed: {items:?}")
-        };
+        let [listed] = items.as_slice() else { panic!("one pod is listed: {items:?}") };
         assert_eq!((&listed.id, &listed.metadata), (&pod.id, &config.metadata));
-        assert_eq!(
-            (&listed.labels, &listed.annotations),
-            (&config.labels, &config.annotations)
-        );
+        assert_eq!((&listed.labels, &listed.annotations), (&config.labels, &config.annotations));
         assert_eq!(listed.created_at, status.created_at);
         status
     };
@@ -115,57 +86,31 @@ fn lists_are_filtered() {
     node.cri().stop_pod(&back.id).unwrap();
     let list = |filter: cri::PodSandboxFilter| -> Vec<String> {
         let request = cri::ListPodSandboxRequest { filter: Some(filter) };
-        node.cri()
-            .list_pod_sandbox(request)
-            .unwrap()
-            .items
-            .into_iter()
-            .map(|pod| pod.id)
-            .collect()
+        node.cri().list_pod_sandbox(request).unwrap().items.into_iter().map(|pod| pod.id).collect()
     };
     let state = |state: PodSandboxState| Some(cri::PodSandboxStateValue { state: state.into() });
     let web = BTreeMap::from([("tier".to_owned(), "web".to_owned())]);
-    let ready = cri::PodSandboxFilter {
-        state: state(PodSandboxState::SandboxReady),
-        ..Default::default()
-    };
-    let not_ready = cri::PodSandboxFilter {
-        state: state(PodSandboxState::SandboxNotready),
-        ..Default::default()
-    };
+    let ready = cri::PodSandboxFilter { state: state(PodSandboxState::SandboxReady), ..Default::default() };
+    let not_ready =
+        cri::PodSandboxFilter { state: state(PodSandboxState::SandboxNotready), ..Default::default() };
     assert_eq!(list(ready), std::slice::from_ref(&front.id));
     assert_eq!(list(not_ready), std::slice::from_ref(&back.id));
     assert_eq!(
-        list(cri::PodSandboxFilter {
-            label_selector: web,
-            ..Default::default()
-        }),
+        list(cri::PodSandboxFilter { label_selector: web, ..Default::default() }),
         std::slice::from_ref(&front.id)
     );
     assert_eq!(
-        list(cri::PodSandboxFilter {
-            id: back.id.clone(),
-            ..Default::default()
-        }),
+        list(cri::PodSandboxFilter { id: back.id.clone(), ..Default::default() }),
         std::slice::from_ref(&back.id)
     );
-    assert_eq!(
-        list(cri::PodSandboxFilter {
-            id: back.id[..12].to_owned(),
-            ..Default::default()
-        }),
-        [back.id]
-    );
+    assert_eq!(list(cri::PodSandboxFilter { id: back.id[..12].to_owned(), ..Default::default() }), [back.id]);
 }
 
 #[test]
 fn containers_of_a_pod_share_ipc_and_uts_and_have_their_own_pids() {
     let node = Node::start();
     let pod = node.run_pod("shared");
-    let ids = [
-        pod.start_sh("one", "exec top -b"),
-        pod.start_sh("two", "exec top -b"),
-    ];
+    let ids = [pod.start_sh("one", "exec top -b"), pod.start_sh("two", "exec top -b")];
     let namespaces = |kind: &str| {
         ids.each_ref().map(|id| {
             let pid = process_of(&node.cri(), id).pid;
@@ -198,34 +143,19 @@ fn pid_mode_node_sees_the_processes_of_the_node() {
     pod_namespaces(&mut config).pid = NamespaceMode::Node.into();
     let pod = node.run_pod_as(config);
     let mut container = container("top", &["top", "-b"]);
-    e2e::pod::security(&mut container)
-        .namespace_options
-        .as_mut()
-        .expect("options")
-        .pid = NamespaceMode::Node.into();
+    e2e::pod::security(&mut container).namespace_options.as_mut().expect("options").pid =
+        NamespaceMode::Node.into();
     let id = pod.start(&container);
     let own_pid = std::process::id();
-    assert_eq!(
-        node.cri()
-            .sh(&id, &format!("test -d /proc/{own_pid} && echo seen")),
-        "seen\n"
-    );
+    assert_eq!(node.cri().sh(&id, &format!("test -d /proc/{own_pid} && echo seen")), "seen\n");
 
     // Without a PID namespace nothing but the runtime ends what init has left.
     let child = "(sleep 3217 &) ; exec top -b";
     let mut with_child = e2e::pod::container("parent", &["sh", "-c", child]);
-    e2e::pod::security(&mut with_child)
-        .namespace_options
-        .as_mut()
-        .expect("options")
-        .pid = NamespaceMode::Node.into();
+    e2e::pod::security(&mut with_child).namespace_options.as_mut().expect("options").pid =
+        NamespaceMode::Node.into();
     let parent = pod.start(&with_child);
-    let sleeps = || {
-        process::all()
-            .into_iter()
-            .filter(|process| process.command == "sleep 3217")
-            .count()
-    };
+    let sleeps = || process::all().into_iter().filter(|process| process.command == "sleep 3217").count();
     wait::until("the child runs", || sleeps() == 1);
     node.cri().stop(&parent, 5).unwrap();
     wait::until("the child is gone with its parent", || sleeps() == 0);
@@ -244,10 +174,7 @@ fn hostname_and_dns_are_what_the_pod_says() {
     let pod = node.run_pod_as(config);
     let id = pod.start_sh("top", "exec top -b");
     let sorted = node.cri().sh(&id, "sort /etc/resolv.conf");
-    assert_eq!(
-        sorted,
-        "nameserver 10.10.10.10\noptions ndots:8\nsearch google.com\n"
-    );
+    assert_eq!(sorted, "nameserver 10.10.10.10\noptions ndots:8\nsearch google.com\n");
     assert_eq!(node.cri().sh(&id, "hostname"), "test-hostname\n");
     assert_eq!(node.cri().sh(&id, "cat /etc/hostname"), "test-hostname\n");
 }
@@ -269,22 +196,12 @@ fn every_verb_may_come_twice() {
     let cri = node.cri();
     let pod = node.run_pod("twice");
     let id = pod.start_sh("top", "exec top -b");
-    assert_eq!(
-        cri.run_pod(&pod.config).unwrap(),
-        pod.id,
-        "the same pod again is the same pod"
-    );
+    assert_eq!(cri.run_pod(&pod.config).unwrap(), pod.id, "the same pod again is the same pod");
     for _ in 0..2 {
         cri.stop_pod(&pod.id).unwrap();
-        assert_eq!(
-            cri.pod(&pod.id).unwrap().state(),
-            PodSandboxState::SandboxNotready
-        );
+        assert_eq!(cri.pod(&pod.id).unwrap().state(), PodSandboxState::SandboxNotready);
     }
-    assert_eq!(
-        cri.container(&id).unwrap().state(),
-        cri::ContainerState::ContainerExited
-    );
+    assert_eq!(cri.container(&id).unwrap().state(), cri::ContainerState::ContainerExited);
     for _ in 0..2 {
         cri.remove_pod(&pod.id).unwrap();
     }
@@ -323,10 +240,7 @@ fn a_pod_without_cgroup_parent_or_logs_runs_and_cleans_up() {
     let id = pod.start(&spec);
     let pid = process_of(&node.cri(), &id).pid;
     let paths = e2e::cgroup::of_process(pid);
-    assert!(
-        paths.iter().any(|(_, path)| path.starts_with("/orlop/")),
-        "{paths:?}"
-    );
+    assert!(paths.iter().any(|(_, path)| path.starts_with("/orlop/")), "{paths:?}");
     node.cri().stop_pod(&pod.id).unwrap();
     node.cri().remove_pod(&pod.id).unwrap();
     node.assert_no_pods_left();
@@ -343,24 +257,17 @@ fn what_comes_later_is_refused_as_unimplemented() {
         assert!(status.message().contains(what), "{what}: {status}");
         assert_eq!(node.cri().pods().unwrap(), vec![], "{what}: no half-made pod");
     };
-    refuse("network", &|config| {
-        pod_namespaces(config).network = NamespaceMode::Pod.into()
-    });
+    refuse("network", &|config| pod_namespaces(config).network = NamespaceMode::Pod.into());
+    refuse("PID", &|config| pod_namespaces(config).pid = NamespaceMode::Pod.into());
     let pod = node.run_pod("pid-mode");
     let mut shared = container("shared-pids", &["true"]);
-    e2e::pod::security(&mut shared)
-        .namespace_options
-        .as_mut()
-        .expect("options")
-        .pid = NamespaceMode::Pod.into();
+    e2e::pod::security(&mut shared).namespace_options.as_mut().expect("options").pid =
+        NamespaceMode::Pod.into();
     let status = pod.create(&shared).unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented, "{status}");
     assert!(status.message().to_lowercase().contains("pid"), "{status}");
-    let status = node.cri().exec(cri::ExecRequest {
-        container_id: "x".into(),
-        stdout: true,
-        ..Default::default()
-    });
+    let status =
+        node.cri().exec(cri::ExecRequest { container_id: "x".into(), stdout: true, ..Default::default() });
     assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
     let status = node.cri().checkpoint_container(Default::default()).unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
@@ -390,14 +297,8 @@ fn a_bad_pod_is_refused_by_what_is_wrong_with_it() {
 #[test]
 fn an_unknown_handler_is_named() {
     let node = Node::bare();
-    let status = node
-        .cri()
-        .run_pod_with(&node.pod_config("handler"), "nonesuch")
-        .unwrap_err();
-    assert!(
-        matches!(status.code(), Code::InvalidArgument | Code::NotFound),
-        "{status}"
-    );
+    let status = node.cri().run_pod_with(&node.pod_config("handler"), "nonesuch").unwrap_err();
+    assert!(matches!(status.code(), Code::InvalidArgument | Code::NotFound), "{status}");
     assert!(status.message().contains("nonesuch"), "{status}");
     assert_eq!(node.cri().pods().unwrap(), vec![]);
 }
@@ -414,16 +315,10 @@ fn a_missing_runc_is_named_and_leaves_no_half_made_container() {
             return;
         }
     };
-    let container_id = node
-        .cri()
-        .create(&id, &config, &container("top", &["top"]))
-        .unwrap();
+    let container_id = node.cri().create(&id, &config, &container("top", &["top"])).unwrap();
     let status = node.cri().start(&container_id).unwrap_err();
     assert!(status.message().contains("/nonexistent/runc"), "{status}");
-    assert_eq!(
-        node.cri().container(&container_id).unwrap().state(),
-        cri::ContainerState::ContainerExited
-    );
+    assert_eq!(node.cri().container(&container_id).unwrap().state(), cri::ContainerState::ContainerExited);
 }
 
 #[test]
@@ -439,10 +334,7 @@ fn ten_pods_at_once_run_and_leave_nothing() {
             pod
         };
         let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || one(name))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a pod runs"))
-            .collect()
+        threads.into_iter().map(|thread| thread.join().expect("a pod runs")).collect()
     });
     assert_eq!(node.cri().pods().unwrap().len(), 10);
     for pod in pods {
@@ -457,21 +349,13 @@ fn mounts_of_pods_stay_below_the_nodes_folder() {
     let node = Node::start();
     let table = || fixture::read(std::path::Path::new("/proc/self/mountinfo"));
     let marked = |table: &str, id: &str| -> Vec<String> {
-        table
-            .lines()
-            .filter(|line| line.contains(id))
-            .map(str::to_owned)
-            .collect()
+        table.lines().filter(|line| line.contains(id)).map(str::to_owned).collect()
     };
     let pod = node.run_pod("mounts");
     let id = pod.start_sh("top", "exec top -b");
     let state = node.folder().join("run");
     for line in marked(&table(), &pod.id).into_iter().chain(marked(&table(), &id)) {
-        let point = line
-            .split_whitespace()
-            .nth(4)
-            .expect("a mount has a point")
-            .to_owned();
+        let point = line.split_whitespace().nth(4).expect("a mount has a point").to_owned();
         assert!(std::path::Path::new(&point).starts_with(&state), "{line}");
     }
     assert!(!marked(&table(), &pod.id).is_empty(), "namespaces are pinned");

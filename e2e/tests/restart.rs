@@ -53,10 +53,7 @@ impl Witness {
         let before = count();
         wait::until("the witness counts on", || count() > before);
         let numbers = numbers(&self.pod.log("count"));
-        assert!(
-            numbers.iter().copied().eq(1..=numbers.len()),
-            "a number of the witness is lost or twice"
-        );
+        assert!(numbers.iter().copied().eq(1..=numbers.len()), "a number of the witness is lost or twice");
         assert_eq!(
             node.cri().pod(&self.pod.id).expect("the pod is there").state(),
             PodSandboxState::SandboxReady
@@ -67,10 +64,7 @@ impl Witness {
 /// The numbers in whole lines of a log.
 fn numbers(log: &str) -> Vec<usize> {
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole
-        .lines()
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .collect()
+    whole.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
 }
 
 /// Makes `call`, kills the daemon when it has come to `stage`, and starts it again. Says whether it came there.
@@ -78,9 +72,7 @@ fn killed_at(node: &mut Node, stage: &str, order: Order, call: impl FnOnce(&Cri)
     let mut barrier: Barrier = node.faults().hold(stage);
     let client = node.cri();
     let caller = std::thread::spawn(move || call(&client));
-    wait::until("the call comes to the barrier or ends", || {
-        barrier.reached() || caller.is_finished()
-    });
+    wait::until("the call comes to the barrier or ends", || barrier.reached() || caller.is_finished());
     let reached = barrier.reached();
     node.kill9();
     caller.join().expect("the call does not panic");
@@ -108,21 +100,14 @@ fn killed_while_a_pod_is_run() {
             // The answer is lost with the daemon; the caller only has to come back.
             let reached = killed_at(&mut node, stage, order, move |cri| drop(cri.run_pod(&asked)));
             assert!(reached, "no shim came by {stage}");
-            let id = node
-                .cri()
-                .run_pod(&config)
-                .unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
-            assert_eq!(
-                node.cri().pod(&id).unwrap().state(),
-                PodSandboxState::SandboxReady
-            );
+            let id =
+                node.cri().run_pod(&config).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            assert_eq!(node.cri().pod(&id).unwrap().state(), PodSandboxState::SandboxReady);
             let pod = Pod::known(&node, id, config);
             assert_eq!(pod.run_sh("say", "exit 5").exit_code, 5);
             witness.check(&node);
             node.cri().remove_pod(&pod.id).unwrap();
-            wait::until("only the witness is listed", || {
-                node.cri().pods().unwrap().len() == 1
-            });
+            wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
         }
     }
 }
@@ -132,12 +117,7 @@ fn killed_while_a_container_is_started() {
     let mut node = Node::with_faults();
     let witness = Witness::start(&node);
     let pod = node.run_pod("start");
-    for stage in [
-        "runc-create.before",
-        "runc-create.after",
-        "runc-start.before",
-        "runc-start.after",
-    ] {
+    for stage in ["runc-create.before", "runc-create.after", "runc-start.before", "runc-start.after"] {
         for order in ORDERS {
             let name = fixture::unique("started");
             let id = pod.create(&container(&name, &["sh", "-c", COUNT])).unwrap();
@@ -149,9 +129,7 @@ fn killed_while_a_container_is_started() {
                 (status.state() != ContainerState::ContainerUnknown).then_some(status)
             });
             if settled.state() == ContainerState::ContainerCreated {
-                node.cri()
-                    .start(&id)
-                    .unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+                node.cri().start(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
             }
             let status = node.cri().container(&id).unwrap();
             println!("{stage} {order:?}: {:?} {}", status.state(), status.reason);
@@ -164,14 +142,8 @@ fn killed_while_a_container_is_started() {
                     "{stage} {order:?}: it was started twice: {log:?}"
                 );
             }
-            node.cri()
-                .remove(&id)
-                .unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
-            assert_eq!(
-                pod.run_sh(&fixture::unique("next"), "exit 6").exit_code,
-                6,
-                "{stage} {order:?}"
-            );
+            node.cri().remove(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            assert_eq!(pod.run_sh(&fixture::unique("next"), "exit 6").exit_code, 6, "{stage} {order:?}");
             witness.check(&node);
         }
     }
@@ -182,12 +154,7 @@ fn killed_while_a_container_is_stopped() {
     let mut node = Node::with_faults();
     let witness = Witness::start(&node);
     let pod = node.run_pod("stop");
-    let stages = [
-        "runc-kill.before",
-        "runc-kill.after",
-        "runc-delete.before",
-        "runc-delete.after",
-    ];
+    let stages = ["runc-kill.before", "runc-kill.after", "runc-delete.before", "runc-delete.after"];
     let mut reached_stages = Vec::new();
     for stage in stages {
         for order in ORDERS {
@@ -200,19 +167,11 @@ fn killed_while_a_container_is_stopped() {
             if killed_at(&mut node, stage, order, move |cri| drop(cri.stop(&asked, 10))) {
                 reached_stages.push(stage);
             }
-            node.cri()
-                .stop(&id, 10)
-                .unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            node.cri().stop(&id, 10).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
             let status = node.cri().container(&id).unwrap();
-            assert_eq!(
-                status.state(),
-                ContainerState::ContainerExited,
-                "{stage} {order:?}"
-            );
+            assert_eq!(status.state(), ContainerState::ContainerExited, "{stage} {order:?}");
             assert_eq!(status.exit_code, 12, "{stage} {order:?}");
-            node.cri()
-                .remove(&id)
-                .unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            node.cri().remove(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
             witness.check(&node);
         }
     }
@@ -223,10 +182,7 @@ fn killed_while_a_container_is_stopped() {
 fn killed_in_the_grace_period_of_a_stop() {
     let mut node = Node::start();
     let pod = node.run_pod("grace");
-    let id = pod.start_sh(
-        "stubborn",
-        "trap '' TERM; echo ready; while true; do sleep 0.1; done",
-    );
+    let id = pod.start_sh("stubborn", "trap '' TERM; echo ready; while true; do sleep 0.1; done");
     wait::until("the trap is set", || pod.log("stubborn").contains("ready"));
     let (client, asked) = (node.cri(), id.clone());
     let caller = std::thread::spawn(move || client.stop(&asked, 3600));
@@ -234,10 +190,7 @@ fn killed_in_the_grace_period_of_a_stop() {
     assert!(!caller.is_finished());
     node.restart_daemon();
     assert!(caller.join().expect("the call does not panic").is_err());
-    assert_eq!(
-        node.cri().container(&id).unwrap().state(),
-        ContainerState::ContainerRunning
-    );
+    assert_eq!(node.cri().container(&id).unwrap().state(), ContainerState::ContainerRunning);
     node.cri().stop(&id, 1).unwrap();
     assert_eq!(node.cri().container(&id).unwrap().exit_code, 137);
 }
@@ -295,24 +248,14 @@ fn killed_at_many_moments_of_a_whole_life() {
         node.restart_daemon();
         // It ended, or it was cut off: both are right.
         let _ = caller.join().expect("the calls do not panic");
-        let id = node
-            .cri()
-            .run_pod(&config)
-            .unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
+        let id =
+            node.cri().run_pod(&config).unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
         let pod = Pod::known(&node, id, config);
-        assert_eq!(
-            pod.run_sh("again", "exit 8").exit_code,
-            8,
-            "after {milliseconds} ms"
-        );
-        node.cri()
-            .remove_pod(&pod.id)
-            .unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
+        assert_eq!(pod.run_sh("again", "exit 8").exit_code, 8, "after {milliseconds} ms");
+        node.cri().remove_pod(&pod.id).unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
         witness.check(&node);
     }
-    wait::until("only the witness is listed", || {
-        node.cri().pods().unwrap().len() == 1
-    });
+    wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
 }
 
 #[test]
@@ -363,10 +306,8 @@ fn everything_is_listed_as_before_after_kill_and_after_stop() {
         let mut containers = node.cri().containers().unwrap();
         pods.sort_by(|one, other| one.id.cmp(&other.id));
         containers.sort_by(|one, other| one.id.cmp(&other.id));
-        let statuses: Vec<_> = containers
-            .iter()
-            .map(|item| node.cri().container(&item.id).unwrap())
-            .collect();
+        let statuses: Vec<_> =
+            containers.iter().map(|item| node.cri().container(&item.id).unwrap()).collect();
         (pods, containers, statuses, node.cri().images().unwrap())
     };
     let before = look(&node);
@@ -374,11 +315,7 @@ fn everything_is_listed_as_before_after_kill_and_after_stop() {
     node.restart_daemon();
     assert_eq!(look(&node), before);
     node.stop_daemon();
-    assert_eq!(
-        process::look(process.pid),
-        Some(process),
-        "a stop leaves containers alone"
-    );
+    assert_eq!(process::look(process.pid), Some(process), "a stop leaves containers alone");
     node.resume();
     assert_eq!(look(&node), before);
     assert_eq!(node.cri().sh(&running, "echo here"), "here\n");
@@ -393,9 +330,7 @@ fn a_pod_whose_shim_was_killed_has_failed_and_can_be_removed() {
         let id = pod.start_sh("top", "exec top -b");
         let container_process = process_of(&node.cri(), &id);
         let shims: Vec<_> = e2e::leak::shims_of(&pod.id);
-        let [shim] = shims.as_slice() else {
-            panic!("one shim: {shims:?}")
-        };
+        let [shim] = shims.as_slice() else { panic!("one shim: {shims:?}") };
         if daemon_away {
             node.kill9();
         }

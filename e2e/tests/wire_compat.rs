@@ -45,20 +45,11 @@ fn namespaces() -> cri::NamespaceOption {
 
 fn container_config() -> cri::ContainerConfig {
     cri::ContainerConfig {
-        metadata: Some(cri::ContainerMetadata {
-            name: "wire-container".to_owned(),
-            attempt: 2,
-        }),
-        image: Some(cri::ImageSpec {
-            image: BUSYBOX.to_owned(),
-            ..Default::default()
-        }),
+        metadata: Some(cri::ContainerMetadata { name: "wire-container".to_owned(), attempt: 2 }),
+        image: Some(cri::ImageSpec { image: BUSYBOX.to_owned(), ..Default::default() }),
         command: ["sh", "-c"].map(str::to_owned).into(),
         args: vec!["echo $GREETING; exit 3".to_owned()],
-        envs: vec![cri::KeyValue {
-            key: "GREETING".to_owned(),
-            value: "hello".to_owned(),
-        }],
+        envs: vec![cri::KeyValue { key: "GREETING".to_owned(), value: "hello".to_owned() }],
         labels: HashMap::from([("label".to_owned(), "of the container".to_owned())]),
         log_path: "wire.log".to_owned(),
         linux: Some(cri::LinuxContainerConfig {
@@ -67,10 +58,7 @@ fn container_config() -> cri::ContainerConfig {
                 run_as_user: Some(cri::Int64Value { value: 1000 }),
                 ..Default::default()
             }),
-            resources: Some(cri::LinuxContainerResources {
-                cpu_shares: 128,
-                ..Default::default()
-            }),
+            resources: Some(cri::LinuxContainerResources { cpu_shares: 128, ..Default::default() }),
         }),
         ..Default::default()
     }
@@ -79,10 +67,8 @@ fn container_config() -> cri::ContainerConfig {
 #[test]
 fn a_client_of_another_make_runs_a_container() {
     let node = Node::start();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("start a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
     runtime.block_on(async {
         let channel = channel(&node.socket()).await.expect("connect");
         images(channel.clone()).await;
@@ -92,82 +78,38 @@ fn a_client_of_another_make_runs_a_container() {
 
 async fn images(channel: Channel) {
     let mut client = ImageServiceClient::new(channel);
-    let image = Some(cri::ImageSpec {
-        image: BUSYBOX.to_owned(),
-        ..Default::default()
-    });
+    let image = Some(cri::ImageSpec { image: BUSYBOX.to_owned(), ..Default::default() });
     let request = cri::ImageStatusRequest { image, verbose: true };
-    let answer = client
-        .image_status(request)
-        .await
-        .expect("image status")
-        .into_inner();
+    let answer = client.image_status(request).await.expect("image status").into_inner();
     let image = answer.image.expect("the image is there");
     assert_eq!(image.repo_tags, [BUSYBOX]);
     assert!(image.id.starts_with("sha256:") && image.size > 0);
-    let listed = client
-        .list_images(cri::ListImagesRequest { filter: None })
-        .await
-        .expect("list")
-        .into_inner();
+    let listed =
+        client.list_images(cri::ListImagesRequest { filter: None }).await.expect("list").into_inner();
     assert_eq!(listed.images, [image]);
 }
 
 type Client = RuntimeServiceClient<Channel>;
 
 async fn life(node: &Node, mut client: Client) {
-    let version = client
-        .version(cri::VersionRequest::default())
-        .await
-        .expect("version")
-        .into_inner();
-    assert_eq!(
-        (
-            version.runtime_name.as_str(),
-            version.runtime_api_version.as_str()
-        ),
-        ("orlop", "v1")
-    );
+    let version = client.version(cri::VersionRequest::default()).await.expect("version").into_inner();
+    assert_eq!((version.runtime_name.as_str(), version.runtime_api_version.as_str()), ("orlop", "v1"));
     let config = pod_config(node);
     let pod = pod(node, &mut client, &config).await;
     container(node, &mut client, &pod, config).await;
-    client
-        .remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: pod })
-        .await
-        .expect("remove");
-    let listed = client
-        .list_containers(cri::ListContainersRequest { filter: None })
-        .await
-        .expect("list");
+    client.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: pod }).await.expect("remove");
+    let listed = client.list_containers(cri::ListContainersRequest { filter: None }).await.expect("list");
     assert_eq!(listed.into_inner().containers, []);
 }
 
 async fn pod(node: &Node, client: &mut Client, config: &cri::PodSandboxConfig) -> String {
-    let request = cri::RunPodSandboxRequest {
-        config: Some(config.clone()),
-        ..Default::default()
-    };
-    let pod = client
-        .run_pod_sandbox(request)
-        .await
-        .expect("run")
-        .into_inner()
-        .pod_sandbox_id;
+    let request = cri::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+    let pod = client.run_pod_sandbox(request).await.expect("run").into_inner().pod_sandbox_id;
     node.cri().remember(&pod);
-    let request = cri::PodSandboxStatusRequest {
-        pod_sandbox_id: pod.clone(),
-        verbose: true,
-    };
-    let answer = client
-        .pod_sandbox_status(request)
-        .await
-        .expect("pod status")
-        .into_inner();
+    let request = cri::PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: true };
+    let answer = client.pod_sandbox_status(request).await.expect("pod status").into_inner();
     let status = answer.status.expect("a status");
-    assert_eq!(
-        (&status.metadata, &status.labels),
-        (&config.metadata, &config.labels)
-    );
+    assert_eq!((&status.metadata, &status.labels), (&config.metadata, &config.labels));
     assert_eq!(status.annotations, config.annotations);
     assert_eq!(status.state(), cri::PodSandboxState::SandboxReady);
     pod
@@ -180,46 +122,23 @@ async fn container(node: &Node, client: &mut Client, pod: &str, pod_config: cri:
         config: Some(wanted.clone()),
         sandbox_config: Some(pod_config),
     };
-    let id = client
-        .create_container(request)
-        .await
-        .expect("create")
-        .into_inner()
-        .container_id;
+    let id = client.create_container(request).await.expect("create").into_inner().container_id;
     node.cri().remember(&id);
-    let request = cri::StartContainerRequest {
-        container_id: id.clone(),
-    };
+    let request = cri::StartContainerRequest { container_id: id.clone() };
     client.start_container(request).await.expect("start");
-    let request = cri::ContainerStatusRequest {
-        container_id: id.clone(),
-        verbose: false,
-    };
+    let request = cri::ContainerStatusRequest { container_id: id.clone(), verbose: false };
     let deadline = std::time::Instant::now() + wait::PATIENCE;
     let status = loop {
-        let answer = client
-            .container_status(request.clone())
-            .await
-            .expect("status")
-            .into_inner();
+        let answer = client.container_status(request.clone()).await.expect("status").into_inner();
         let status = answer.status.expect("a status");
         if status.state() == cri::ContainerState::ContainerExited {
             break status;
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the container does not end: {status:?}"
-        );
+        assert!(std::time::Instant::now() < deadline, "the container does not end: {status:?}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
-    assert_eq!(
-        (&status.metadata, &status.labels),
-        (&wanted.metadata, &wanted.labels)
-    );
-    assert_eq!(
-        status.user.and_then(|user| user.linux).map(|user| user.uid),
-        Some(1000)
-    );
+    assert_eq!((&status.metadata, &status.labels), (&wanted.metadata, &wanted.labels));
+    assert_eq!(status.user.and_then(|user| user.linux).map(|user| user.uid), Some(1000));
     assert!(e2e::fixture::read(std::path::Path::new(&status.log_path)).ends_with("stdout F hello\n"));
 }

@@ -39,22 +39,13 @@ pub enum DocumentError {
     #[error("{digest} is of Docker schema {version}, which is no longer supported")]
     Schema { digest: Digest, version: u64 },
     #[error("{digest} has {count} {what}, more than the supported {limit}")]
-    TooMany {
-        digest: Digest,
-        what: &'static str,
-        count: usize,
-        limit: usize,
-    },
+    TooMany { digest: Digest, what: &'static str, count: usize, limit: usize },
     #[error("index {digest} has no image for {platform}")]
     NoPlatform { digest: Digest, platform: String },
     #[error("index {digest} leads to too many other indexes")]
     Depth { digest: Digest },
     #[error("manifest {digest} has {layers} layers but its configuration has {diff_ids} diff ids")]
-    LayerCount {
-        digest: Digest,
-        layers: usize,
-        diff_ids: usize,
-    },
+    LayerCount { digest: Digest, layers: usize, diff_ids: usize },
 }
 
 impl DocumentError {
@@ -79,11 +70,7 @@ struct RawDescriptor {
 
 impl From<RawDescriptor> for Descriptor {
     fn from(raw: RawDescriptor) -> Self {
-        Self {
-            media_type: raw.media_type,
-            digest: raw.digest,
-            size: raw.size,
-        }
+        Self { media_type: raw.media_type, digest: raw.digest, size: raw.size }
     }
 }
 
@@ -138,25 +125,16 @@ pub(crate) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Document, DocumentE
         digest: digest.clone(),
         source,
     })?;
-    let ambiguous = |why| DocumentError::Ambiguous {
-        digest: digest.clone(),
-        why,
-    };
+    let ambiguous = |why| DocumentError::Ambiguous { digest: digest.clone(), why };
     if raw.schema_version != 2 || raw.fs_layers.is_some() {
-        return Err(DocumentError::Schema {
-            digest: digest.clone(),
-            version: raw.schema_version,
-        });
+        return Err(DocumentError::Schema { digest: digest.clone(), version: raw.schema_version });
     }
     let as_manifest = match raw.media_type.as_str() {
         "" => None,
         media::OCI_MANIFEST | media::DOCKER_MANIFEST => Some(true),
         media::OCI_INDEX | media::DOCKER_INDEX => Some(false),
         other => {
-            return Err(DocumentError::MediaType {
-                digest: digest.clone(),
-                media_type: other.to_owned(),
-            });
+            return Err(DocumentError::MediaType { digest: digest.clone(), media_type: other.to_owned() });
         }
     };
     match (raw.config, raw.layers, raw.manifests) {
@@ -166,11 +144,8 @@ pub(crate) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Document, DocumentE
         (Some(config), layers, None) if as_manifest != Some(false) => {
             let layers = layers.unwrap_or_default();
             limit(digest, "layers", layers.len(), MAX_LAYERS)?;
-            let media_type = if raw.media_type.is_empty() {
-                media::OCI_MANIFEST.to_owned()
-            } else {
-                raw.media_type
-            };
+            let media_type =
+                if raw.media_type.is_empty() { media::OCI_MANIFEST.to_owned() } else { raw.media_type };
             Ok(Document::Manifest(Manifest {
                 media_type,
                 config: config.into(),
@@ -179,10 +154,8 @@ pub(crate) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Document, DocumentE
         }
         (None, None, Some(manifests)) if as_manifest != Some(true) => {
             limit(digest, "manifests", manifests.len(), MAX_INDEX_ENTRIES)?;
-            let entry = |raw: RawDescriptor| IndexEntry {
-                platform: raw.platform.clone(),
-                target: raw.into(),
-            };
+            let entry =
+                |raw: RawDescriptor| IndexEntry { platform: raw.platform.clone(), target: raw.into() };
             Ok(Document::Index(manifests.into_iter().map(entry).collect()))
         }
         (None, _, None) => Err(ambiguous("it has neither a configuration nor manifests")),
@@ -192,12 +165,7 @@ pub(crate) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Document, DocumentE
 
 fn limit(digest: &Digest, what: &'static str, count: usize, limit: usize) -> Result<(), DocumentError> {
     if count > limit {
-        return Err(DocumentError::TooMany {
-            digest: digest.clone(),
-            what,
-            count,
-            limit,
-        });
+        return Err(DocumentError::TooMany { digest: digest.clone(), what, count, limit });
     }
     Ok(())
 }
@@ -229,15 +197,12 @@ pub(crate) fn select(digest: &Digest, entries: Vec<IndexEntry>) -> Result<Descri
         Some(_) => None,
         None => Some(2),
     };
-    let ranked = entries
-        .into_iter()
-        .filter_map(|entry| Some((rank(&entry)?, entry)));
+    let ranked = entries.into_iter().filter_map(|entry| Some((rank(&entry)?, entry)));
     let best = ranked.min_by_key(|(rank, _)| *rank);
-    best.map(|(_, entry)| entry.target)
-        .ok_or_else(|| DocumentError::NoPlatform {
-            digest: digest.clone(),
-            platform: format!("linux/{architecture}"),
-        })
+    best.map(|(_, entry)| entry.target).ok_or_else(|| DocumentError::NoPlatform {
+        digest: digest.clone(),
+        platform: format!("linux/{architecture}"),
+    })
 }
 
 /// What an image says about how to run it. Every field may be absent.

@@ -4,6 +4,7 @@
 //! Everything that a pull brings is held by a lease until the image records exist; on failure or cancel the
 //! lease goes and the collector takes the rest. Nothing is recorded halfway.
 
+mod error;
 mod fetch;
 mod jobs;
 mod layers;
@@ -13,22 +14,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use runtime_core::content::{ContentError, Descriptor, Labels};
-use runtime_core::error::ErrorKind;
-use runtime_core::gc::GcError;
 use runtime_core::ids::{Digest, LeaseId, Namespace, SnapshotKey};
-use runtime_core::image::{ImageRecordError, NewImage};
-use runtime_core::lease::LeaseError;
-use runtime_core::snapshot::SnapshotError;
+use runtime_core::image::NewImage;
 use tokio_util::sync::CancellationToken;
 
+pub use error::PullError;
 pub(crate) use jobs::Jobs;
 
 use crate::document::{self, ConfigDocument, Document, DocumentError, Manifest};
 use crate::image::{ImageId, PINNED_LABEL};
-use crate::reference::{Reference, ReferenceError, Version};
-use crate::registry::{Clients, HostsError, RegistryError, Session};
+use crate::reference::{Reference, Version};
+use crate::registry::{Clients, RegistryError, Session};
 use crate::service::{Config, Parts, PullRequest};
-use crate::unpack::UnpackError;
 use once::Once;
 
 /// Marks the leases of pulls, so that a restarted daemon finds those of the one before.
@@ -41,91 +38,6 @@ const MAX_INDEX_DEPTH: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PulledImage {
     pub id: ImageId,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    #[error("failed to pull image {image}")]
-    Hosts {
-        image: String,
-        #[source]
-        source: HostsError,
-    },
-    #[error("failed to pull image {image}")]
-    Registry {
-        image: String,
-        #[source]
-        source: RegistryError,
-    },
-    #[error("failed to pull image {image}: its manifest cannot be used")]
-    Document {
-        image: String,
-        #[source]
-        source: DocumentError,
-    },
-    #[error("failed to pull image {image}: content")]
-    Content {
-        image: String,
-        #[source]
-        source: ContentError,
-    },
-    #[error("failed to pull image {image}: layer {layer} cannot be unpacked")]
-    Unpack {
-        image: String,
-        layer: Digest,
-        #[source]
-        source: UnpackError,
-    },
-    #[error("failed to pull image {image}: snapshot of layer {layer}")]
-    Snapshot {
-        image: String,
-        layer: Digest,
-        #[source]
-        source: SnapshotError,
-    },
-    #[error("failed to pull image {image}: records")]
-    Record {
-        image: String,
-        #[source]
-        source: ImageRecordError,
-    },
-    #[error("failed to pull image {image}: lease")]
-    Lease {
-        image: String,
-        #[source]
-        source: LeaseError,
-    },
-    #[error("failed to pull image {image}: garbage")]
-    Gc {
-        image: String,
-        #[source]
-        source: GcError,
-    },
-    #[error("pulling image {image} was cancelled")]
-    Cancelled { image: String },
-    #[error("pulling image {image} ended without a result, see the daemon's log")]
-    Lost { image: String },
-}
-
-impl PullError {
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Reference(_) => ErrorKind::InvalidArgument,
-            Self::Hosts { source, .. } => source.kind(),
-            Self::Registry { source, .. } => source.kind(),
-            Self::Document { source, .. } => source.kind(),
-            Self::Content { source, .. } => source.kind(),
-            Self::Unpack { source, .. } => source.kind(),
-            Self::Snapshot { source, .. } => source.kind(),
-            Self::Record { source, .. } => source.kind(),
-            Self::Lease { source, .. } => source.kind(),
-            Self::Gc { source, .. } => source.kind(),
-            Self::Cancelled { .. } => ErrorKind::Cancelled,
-            Self::Lost { .. } => ErrorKind::Internal,
-        }
-    }
 }
 
 /// What all pulls share.
@@ -151,13 +63,7 @@ struct Pull<'a> {
 impl Puller {
     pub(crate) fn new(namespace: Namespace, parts: Parts, config: Config) -> Self {
         let clients = Arc::new(Clients::new(config.progress_timeout));
-        Self {
-            namespace,
-            parts,
-            config,
-            clients,
-            once: Once::default(),
-        }
+        Self { namespace, parts, config, clients, once: Once::default() }
     }
 
     /// Pulls under a lease that is given up whatever happens. Never dropped midway: it ends by `cancel`.
@@ -169,33 +75,17 @@ impl Puller {
     ) -> Result<PulledImage, PullError> {
         let image = reference.to_string();
         let hosts = crate::registry::endpoints(&self.config.config_path, reference.host());
-        let hosts = hosts.map_err(|source| PullError::Hosts {
-            image: image.clone(),
-            source,
-        })?;
+        let hosts = hosts.map_err(|source| PullError::Hosts { image: image.clone(), source })?;
         let session = Session::new(reference, hosts, Arc::clone(&self.clients), request.auth);
         let lease = self.lease(&image).await?;
-        let pull = Pull {
-            puller: self,
-            session,
-            image,
-            lease,
-            cancel,
-        };
+        let pull = Pull { puller: self, session, image, lease, cancel };
         let outcome = pull.run().await;
         let given_up = self.parts.leases.delete(&self.namespace, &pull.lease).await;
-        let given_up = given_up.map_err(|source| PullError::Lease {
-            image: pull.image.clone(),
-            source,
-        });
+        let given_up = given_up.map_err(|source| PullError::Lease { image: pull.image.clone(), source });
         if outcome.is_err() {
             // The error that counts is the pull's own; what stays is found at the next collection.
             if let Err(error) = self.parts.gc.collect(&self.namespace).await {
-                tracing::warn!(
-                    image = pull.image,
-                    error = &error as &dyn std::error::Error,
-                    "garbage stays"
-                );
+                tracing::warn!(image = pull.image, error = &error as &dyn std::error::Error, "garbage stays");
             }
         }
         let pulled = outcome?;
@@ -206,15 +96,8 @@ impl Puller {
     async fn lease(&self, image: &str) -> Result<LeaseId, PullError> {
         let id = LeaseId::parse(format!("pull-{}", random())).expect("digits and letters are an identifier");
         let labels = Labels::from([(PULL_LEASE.to_owned(), image.to_owned())]);
-        let made = self
-            .parts
-            .leases
-            .create(&self.namespace, id.clone(), labels, None)
-            .await;
-        made.map_err(|source| PullError::Lease {
-            image: image.to_owned(),
-            source,
-        })?;
+        let made = self.parts.leases.create(&self.namespace, id.clone(), labels, None).await;
+        made.map_err(|source| PullError::Lease { image: image.to_owned(), source })?;
         Ok(id)
     }
 }
@@ -236,37 +119,23 @@ impl Pull<'_> {
     }
 
     fn registry(&self, source: RegistryError) -> PullError {
-        PullError::Registry {
-            image: self.image.clone(),
-            source,
-        }
+        PullError::Registry { image: self.image.clone(), source }
     }
 
     fn document(&self, source: DocumentError) -> PullError {
-        PullError::Document {
-            image: self.image.clone(),
-            source,
-        }
+        PullError::Document { image: self.image.clone(), source }
     }
 
     fn content(&self, source: ContentError) -> PullError {
-        PullError::Content {
-            image: self.image.clone(),
-            source,
-        }
+        PullError::Content { image: self.image.clone(), source }
     }
 
     fn cancelled(&self) -> PullError {
-        PullError::Cancelled {
-            image: self.image.clone(),
-        }
+        PullError::Cancelled { image: self.image.clone() }
     }
 
     async fn until_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, PullError> {
-        self.cancel
-            .run_until_cancelled(future)
-            .await
-            .ok_or_else(|| self.cancelled())
+        self.cancel.run_until_cancelled(future).await.ok_or_else(|| self.cancelled())
     }
 
     /// Fetches what the reference names, and the manifest for this host if that is an index.
@@ -280,19 +149,11 @@ impl Pull<'_> {
                 Document::Index(entries) => {
                     let next = document::select(&digest, entries).map_err(|source| self.document(source))?;
                     let media_type = document::media::OCI_INDEX.to_owned();
-                    way.push(Descriptor {
-                        media_type,
-                        digest,
-                        size,
-                    });
+                    way.push(Descriptor { media_type, digest, size });
                     digest = next.digest;
                 }
                 Document::Manifest(manifest) => {
-                    let own = Descriptor {
-                        media_type: manifest.media_type.clone(),
-                        digest,
-                        size,
-                    };
+                    let own = Descriptor { media_type: manifest.media_type.clone(), digest, size };
                     let target = way.first().cloned().unwrap_or_else(|| own.clone());
                     return Ok((target, PulledManifest { own, way, manifest }));
                 }
@@ -305,11 +166,7 @@ impl Pull<'_> {
         let (own, config) = (&manifest.own.digest, &manifest.manifest.config);
         if config.size > document::MAX_DOCUMENT {
             let (digest, size) = (config.digest.clone(), config.size);
-            return Err(self.content(ContentError::TooLarge {
-                digest,
-                size,
-                limit: document::MAX_DOCUMENT,
-            }));
+            return Err(self.content(ContentError::TooLarge { digest, size, limit: document::MAX_DOCUMENT }));
         }
         self.fetch_blob(config).await?;
         let parts = &self.puller.parts;
@@ -324,11 +181,7 @@ impl Pull<'_> {
             document::parse_config(&config.digest, &bytes).map_err(|source| self.document(source))?;
         let (layers, diff_ids) = (manifest.manifest.layers.len(), parsed.diff_ids.len());
         if layers != diff_ids {
-            return Err(self.document(DocumentError::LayerCount {
-                digest: own.clone(),
-                layers,
-                diff_ids,
-            }));
+            return Err(self.document(DocumentError::LayerCount { digest: own.clone(), layers, diff_ids }));
         }
         Ok(parsed)
     }
@@ -348,10 +201,7 @@ impl Pull<'_> {
         debug_assert!(manifest.way.first().is_none_or(|first| first == target));
         let below = manifest.way.iter().skip(1).chain([&manifest.own]);
         for (index, next) in manifest.way.iter().zip(below) {
-            let edge = (
-                "containerd.io/gc.ref.content.m.0".to_owned(),
-                next.digest.to_string(),
-            );
+            let edge = ("containerd.io/gc.ref.content.m.0".to_owned(), next.digest.to_string());
             label(&index.digest, Labels::from([edge])).await?;
         }
         let mut edges = Labels::from([(
@@ -359,10 +209,7 @@ impl Pull<'_> {
             manifest.manifest.config.digest.to_string(),
         )]);
         for (number, layer) in manifest.manifest.layers.iter().enumerate() {
-            edges.insert(
-                format!("containerd.io/gc.ref.content.l.{number}"),
-                layer.digest.to_string(),
-            );
+            edges.insert(format!("containerd.io/gc.ref.content.l.{number}"), layer.digest.to_string());
         }
         label(&manifest.own.digest, edges).await?;
         if let Some(chain) = document::chain_ids(&config.diff_ids).pop() {
@@ -389,22 +236,10 @@ impl Pull<'_> {
         if self.puller.config.pinned.iter().any(is_this) {
             labels.insert(PINNED_LABEL.to_owned(), PINNED_VALUE.to_owned());
         }
-        let image = |name| NewImage {
-            name,
-            target: target.clone(),
-            labels: labels.clone(),
-        };
+        let image = |name| NewImage { name, target: target.clone(), labels: labels.clone() };
         let images = names.into_iter().map(image).collect();
-        let put = self
-            .puller
-            .parts
-            .images
-            .put_all(&self.puller.namespace, images)
-            .await;
-        put.map_err(|source| PullError::Record {
-            image: self.image.clone(),
-            source,
-        })?;
+        let put = self.puller.parts.images.put_all(&self.puller.namespace, images).await;
+        put.map_err(|source| PullError::Record { image: self.image.clone(), source })?;
         Ok(PulledImage { id })
     }
 }

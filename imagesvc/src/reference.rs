@@ -57,10 +57,8 @@ impl Reference {
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = Digest::parse(digest).map_err(|source| ReferenceError::Digest {
-                    reference: shown(),
-                    source,
-                })?;
+                let digest = Digest::parse(digest)
+                    .map_err(|source| ReferenceError::Digest { reference: shown(), source })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -84,11 +82,7 @@ impl Reference {
             Some(digest) => Version::Digest(digest),
             None => Version::Tag(tag.unwrap_or(DEFAULT_TAG).to_owned()),
         };
-        Ok(Self {
-            host,
-            repository,
-            version,
-        })
+        Ok(Self { host, repository, version })
     }
 
     /// The registry, with its port if one was given.
@@ -107,10 +101,7 @@ impl Reference {
 
     /// `host/repository@digest`.
     pub fn with_digest(&self, digest: &Digest) -> Self {
-        Self {
-            version: Version::Digest(digest.clone()),
-            ..self.clone()
-        }
+        Self { version: Version::Digest(digest.clone()), ..self.clone() }
     }
 }
 
@@ -135,11 +126,7 @@ fn split_host(name: &str) -> (String, String) {
         }
         _ => (DEFAULT_HOST, name),
     };
-    let host = if host == OLD_DEFAULT_HOST {
-        DEFAULT_HOST
-    } else {
-        host
-    };
+    let host = if host == OLD_DEFAULT_HOST { DEFAULT_HOST } else { host };
     if host == DEFAULT_HOST && !repository.contains('/') {
         (host.to_owned(), format!("{DEFAULT_FOLDER}/{repository}"))
     } else {
@@ -180,10 +167,7 @@ fn is_tag(tag: &str) -> bool {
     let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-');
     tag.len() <= MAX_TAG
         && tag.bytes().all(inner)
-        && tag
-            .bytes()
-            .next()
-            .is_some_and(|c| c.is_ascii_alphanumeric() || c == b'_')
+        && tag.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
 #[cfg(test)]
@@ -208,19 +192,12 @@ mod tests {
             ),
             ("gcr.io/a/b__c/d.e---f", "gcr.io/a/b__c/d.e---f:latest".to_owned()),
             (&format!("quay.io/a/b@{digest}"), format!("quay.io/a/b@{digest}")),
-            (
-                &format!("quay.io/a/b:tag@{digest}"),
-                format!("quay.io/a/b@{digest}"),
-            ),
+            (&format!("quay.io/a/b:tag@{digest}"), format!("quay.io/a/b@{digest}")),
         ];
         for (text, stored) in cases {
             let parsed = Reference::parse(text).unwrap();
             assert_eq!(parsed.to_string(), stored);
-            assert_eq!(
-                Reference::parse(&stored).unwrap(),
-                parsed,
-                "the stored form reads back"
-            );
+            assert_eq!(Reference::parse(&stored).unwrap(), parsed, "the stored form reads back");
         }
     }
 

@@ -81,31 +81,21 @@ impl ImageService {
     pub fn new(namespace: Namespace, parts: Parts, config: Config) -> Self {
         let views = Arc::new(Views::new(namespace.clone(), &parts, &config.pinned));
         let jobs = Arc::new(Jobs::new(Puller::new(namespace.clone(), parts.clone(), config)));
-        Self {
-            namespace,
-            parts,
-            views,
-            jobs,
-        }
+        Self { namespace, parts, views, jobs }
     }
 
     /// Drops what pulls of a daemon that died have left. Once, before the first call.
     pub async fn recover(&self) -> Result<(), ImageError> {
-        self.parts
-            .leases
-            .delete_labelled(&self.namespace, PULL_LEASE)
-            .await?;
-        self.parts.gc.collect(&self.namespace).await?;
-        self.parts
-            .content
-            .sweep_orphans()
-            .await
-            .map_err(|source| ImageError::Content { source })?;
-        self.parts
-            .snapshotter
-            .cleanup()
-            .await
-            .map_err(|source| ImageError::Snapshot { source })
+        self.parts.leases.delete_labelled(&self.namespace, PULL_LEASE).await?;
+        self.parts.content.sweep_orphans().await.map_err(|source| ImageError::Content { source })?;
+        // A record that cannot be read keeps all garbage where it is; the images beside it still serve.
+        if let Err(error) = self.parts.gc.collect(&self.namespace).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "garbage of images stays");
+        }
+        if let Err(error) = self.parts.snapshotter.cleanup().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "garbage of snapshots stays");
+        }
+        Ok(())
     }
 
     /// Pulls and unpacks. The registry is asked even when the image is here (KEP-2535). Dropping the future
@@ -143,12 +133,8 @@ impl ImageService {
     }
 
     pub async fn fs_info(&self) -> Result<FsInfo, ImageError> {
-        let usage = self
-            .parts
-            .snapshotter
-            .total_usage()
-            .await
-            .map_err(|source| ImageError::Snapshot { source })?;
+        let usage =
+            self.parts.snapshotter.total_usage().await.map_err(|source| ImageError::Snapshot { source })?;
         Ok(FsInfo {
             mountpoint: self.parts.snapshotter.root(),
             bytes: usage.bytes,

@@ -4,9 +4,11 @@
 //! folder. Everything here blocks and belongs on a blocking thread.
 
 mod entry;
+mod inode;
 mod layer;
 mod lower;
 mod source;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -75,10 +77,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            entries: 5_000_000,
-            bytes: 1 << 40,
-        }
+        Self { entries: 5_000_000, bytes: 1 << 40 }
     }
 }
 
@@ -92,28 +91,19 @@ pub(crate) struct Target {
 impl Target {
     /// Overlay layers are written where they lie; nothing is mounted.
     pub(crate) fn of_mounts(mounts: &[Mount]) -> Result<Self, UnpackError> {
-        let refused = |kind: &str| UnpackError::Mounts {
-            kind: kind.to_owned(),
-        };
+        let refused = |kind: &str| UnpackError::Mounts { kind: kind.to_owned() };
         let [mount] = mounts else {
             return Err(refused("several"));
         };
         let option = |key: &str| mount.options.iter().find_map(|option| option.strip_prefix(key));
         match mount.kind.as_str() {
-            "bind" => Ok(Self {
-                folder: PathBuf::from(&mount.source),
-                lower: Vec::new(),
-            }),
+            "bind" => Ok(Self { folder: PathBuf::from(&mount.source), lower: Vec::new() }),
             "overlay" => {
                 let upper = option("upperdir=").ok_or_else(|| refused("overlay without an upper folder"))?;
                 let lower = option("lowerdir=").unwrap_or_default();
                 Ok(Self {
                     folder: PathBuf::from(upper),
-                    lower: lower
-                        .split(':')
-                        .filter(|path| !path.is_empty())
-                        .map(PathBuf::from)
-                        .collect(),
+                    lower: lower.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
                 })
             }
             other => Err(refused(other)),
@@ -143,10 +133,7 @@ pub(crate) fn apply(
         gauge.end_header();
         count += 1;
         if count > limits.entries {
-            return Err(UnpackError::Limit {
-                what: "entries",
-                limit: limits.entries,
-            });
+            return Err(UnpackError::Limit { what: "entries", limit: limits.entries });
         }
         if let Some(entry) = Entry::parse(&mut raw)? {
             layer.apply(&entry, &mut raw)?;
@@ -159,9 +146,6 @@ pub(crate) fn apply(
     if found == *expected {
         Ok(())
     } else {
-        Err(UnpackError::WrongDiffId {
-            expected: expected.clone(),
-            found,
-        })
+        Err(UnpackError::WrongDiffId { expected: expected.clone(), found })
     }
 }

@@ -47,48 +47,28 @@ async fn an_image_is_pulled_listed_resolved_and_removed() {
     let by_digest = format!("{}/team/app@{}", registry.address, built.manifest_digest);
     let hex = id.strip_prefix("sha256:").unwrap();
     let expected = node.service.status(&name).unwrap().unwrap();
-    assert_eq!(expected.repo_tags, [name.clone()]);
-    assert_eq!(expected.repo_digests, [by_digest.clone()]);
+    assert_eq!(expected.repo_tags, std::slice::from_ref(&name));
+    assert_eq!(expected.repo_digests, std::slice::from_ref(&by_digest));
     assert_eq!((expected.uid, expected.username.as_str()), (Some(1003), ""));
     assert!(expected.size > built.manifest.len() as u64);
     for reference in [&by_digest, &id, hex, &hex[..12]] {
-        assert_eq!(
-            node.service.status(reference).unwrap().as_ref(),
-            Some(&expected),
-            "{reference}"
-        );
+        assert_eq!(node.service.status(reference).unwrap().as_ref(), Some(&expected), "{reference}");
     }
-    assert_eq!(node.service.list(None).unwrap(), [expected.clone()]);
+    assert_eq!(node.service.list(None).unwrap(), std::slice::from_ref(&expected));
     assert_eq!(node.service.list(Some("nothing:here")).unwrap(), []);
 
     let resolved = node.service.resolve(&id).unwrap();
     assert_eq!(resolved.config.cmd, ["sh", "-c", "true"]);
     assert_eq!(resolved.config.env, ["PATH=/bin", "A=b"]);
-    assert_eq!(
-        (
-            resolved.config.user.as_str(),
-            resolved.config.working_dir.as_str()
-        ),
-        ("1003:1004", "/w")
-    );
-    assert_eq!(
-        (
-            resolved.config.stop_signal.as_str(),
-            resolved.config.volumes.len()
-        ),
-        ("SIGINT", 1)
-    );
+    assert_eq!((resolved.config.user.as_str(), resolved.config.working_dir.as_str()), ("1003:1004", "/w"));
+    assert_eq!((resolved.config.stop_signal.as_str(), resolved.config.volumes.len()), ("SIGINT", 1));
     let chain: SnapshotKey = resolved.chain_id.unwrap().into();
     let top = node.parts.snapshotter.stat(&Namespace::k8s(), &chain).unwrap();
     assert!(top.parent.is_some());
     let usage = node.service.fs_info().await.unwrap();
     assert!(usage.bytes > 0 && usage.inodes >= 8, "{usage:?}");
 
-    assert_eq!(
-        node.pull(&name).await.unwrap(),
-        id,
-        "a second pull is the same image"
-    );
+    assert_eq!(node.pull(&name).await.unwrap(), id, "a second pull is the same image");
     node.service.remove(&id).await.unwrap();
     node.service.remove(&id).await.unwrap();
     assert_eq!(node.service.status(&name).unwrap(), None);
@@ -101,21 +81,13 @@ async fn layers_are_merged_with_whiteouts_by_overlayfs() {
     image::push(&registry, "app:1", &two_layers(), CONFIG).await;
     let node = Node::open(folder.path(), Config::default()).await;
     node.pull(&format!("{}/app:1", registry.address)).await.unwrap();
-    let resolved = node
-        .service
-        .resolve(&format!("{}/app:1", registry.address))
-        .unwrap();
+    let resolved = node.service.resolve(&format!("{}/app:1", registry.address)).unwrap();
     let new = runtime_core::snapshot::NewSnapshot {
         key: SnapshotKey::parse("container").unwrap(),
         parent: resolved.chain_id.map(Into::into),
         labels: Default::default(),
     };
-    let mounts = node
-        .parts
-        .snapshotter
-        .prepare(&Namespace::k8s(), new)
-        .await
-        .unwrap();
+    let mounts = node.parts.snapshotter.prepare(&Namespace::k8s(), new).await.unwrap();
     let root = tempfile::tempdir().unwrap();
     let options = std::ffi::CString::new(mounts[0].options.join(",")).unwrap();
     rustix::mount::mount(
@@ -127,11 +99,7 @@ async fn layers_are_merged_with_whiteouts_by_overlayfs() {
     )
     .unwrap();
     let content = |name: &str| std::fs::read_to_string(root.path().join(name));
-    let seen = (
-        content("etc/kept").ok(),
-        content("bin/tool").ok(),
-        content("etc/old").is_err(),
-    );
+    let seen = (content("etc/kept").ok(), content("bin/tool").ok(), content("etc/old").is_err());
     rustix::mount::unmount(root.path(), rustix::mount::UnmountFlags::empty()).unwrap();
     assert_eq!(seen, (Some("kept".to_owned()), Some("#!".to_owned()), true));
 }
@@ -146,11 +114,7 @@ async fn an_index_leads_to_the_image_of_this_host() {
             image::MANIFEST
         )
     };
-    let host = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
+    let host = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let other = image::push(&registry, "app:other", &two_layers()[..1], CONFIG).await;
     let index = format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{},{}]}}"#,
@@ -160,10 +124,7 @@ async fn an_index_leads_to_the_image_of_this_host() {
     );
     let digest = registry.push_manifest("app", "multi", image::INDEX, &index).await;
     let node = Node::open(folder.path(), Config::default()).await;
-    let id = node
-        .pull(&format!("{}/app:multi", registry.address))
-        .await
-        .unwrap();
+    let id = node.pull(&format!("{}/app:multi", registry.address)).await.unwrap();
     assert_eq!(id, built.config_digest);
     let image = node.service.status(&id).unwrap().unwrap();
     assert_eq!(image.repo_digests, [format!("{}/app@{digest}", registry.address)]);
@@ -179,37 +140,17 @@ async fn names_of_one_image_are_one_image() {
     image::push(&registry, "app:2", &two_layers(), CONFIG).await;
     let hosts = folder.path().join("certs.d/_default");
     std::fs::create_dir_all(&hosts).unwrap();
-    let text = format!(
-        "server = \"http://127.0.0.1:1\"\n[host.\"http://{}\"]\n",
-        registry.address
-    );
-    std::io::Write::write_all(
-        &mut std::fs::File::create(hosts.join("hosts.toml")).unwrap(),
-        text.as_bytes(),
-    )
-    .unwrap();
-    let config = Config {
-        config_path: vec![folder.path().join("certs.d")],
-        ..Config::default()
-    };
+    let text = format!("server = \"http://127.0.0.1:1\"\n[host.\"http://{}\"]\n", registry.address);
+    std::io::Write::write_all(&mut std::fs::File::create(hosts.join("hosts.toml")).unwrap(), text.as_bytes())
+        .unwrap();
+    let config = Config { config_path: vec![folder.path().join("certs.d")], ..Config::default() };
     let node = Node::open(folder.path(), config).await;
-    for name in [
-        "registry.k8s.io/app:1",
-        "registry.k8s.io/app:2",
-        "k8s.gcr.io/app:1",
-    ] {
+    for name in ["registry.k8s.io/app:1", "registry.k8s.io/app:2", "k8s.gcr.io/app:1"] {
         node.pull(name).await.unwrap();
     }
     let images = node.service.list(None).unwrap();
     assert_eq!(images.len(), 1);
-    assert_eq!(
-        images[0].repo_tags,
-        [
-            "k8s.gcr.io/app:1",
-            "registry.k8s.io/app:1",
-            "registry.k8s.io/app:2"
-        ]
-    );
+    assert_eq!(images[0].repo_tags, ["k8s.gcr.io/app:1", "registry.k8s.io/app:1", "registry.k8s.io/app:2"]);
     node.service.remove("registry.k8s.io/app:2").await.unwrap();
     assert_eq!(node.service.list(None).unwrap(), []);
 }
@@ -237,10 +178,7 @@ async fn bad_input_is_named_and_leaves_nothing() {
 
     let (kind, message) = failing(&node, "127.0.0.1:1/app:1").await;
     assert_eq!(kind, ErrorKind::Unavailable, "{message}");
-    assert!(
-        message.contains("127.0.0.1:1") && message.contains("cannot be reached"),
-        "{message}"
-    );
+    assert!(message.contains("127.0.0.1:1") && message.contains("cannot be reached"), "{message}");
 
     let wrong = image::push(&registry, "wrong:digest", &two_layers(), CONFIG).await;
     registry.corrupt(&wrong.layer_digests[1], &image::gzip(b"something else"));
@@ -253,10 +191,7 @@ async fn bad_input_is_named_and_leaves_nothing() {
     let lying = image::push_with_diff_ids(&registry, "wrong:diffid", &layers, "{}", &lie).await;
     let (kind, message) = failing(&node, &format!("{address}/wrong:diffid")).await;
     assert_eq!(kind, ErrorKind::DataLoss, "{message}");
-    assert!(
-        message.contains("diff id") && message.contains(&lying.layer_digests[0]),
-        "{message}"
-    );
+    assert!(message.contains("diff id") && message.contains(&lying.layer_digests[0]), "{message}");
 
     let broken = image::push(&registry, "broken:manifest", &layers, "{}").await;
     registry.corrupt(&broken.manifest_digest, b"{\"schemaVersion\":2,");
@@ -286,9 +221,7 @@ async fn concurrent_pulls_of_one_image_share_their_work() {
     let built = image::push(&registry, "app:1", &two_layers(), CONFIG).await;
     image::push(&registry, "app:2", &two_layers(), CONFIG).await;
     let node = Node::open(folder.path(), Config::default()).await;
-    let names: Vec<String> = (0..8)
-        .map(|n| format!("{}/app:{}", registry.address, 1 + n % 2))
-        .collect();
+    let names: Vec<String> = (0..8).map(|n| format!("{}/app:{}", registry.address, 1 + n % 2)).collect();
     let pulls = futures_util::future::join_all(names.iter().map(|name| node.pull(name))).await;
     for pulled in pulls {
         assert_eq!(pulled.unwrap(), built.config_digest);
@@ -329,4 +262,31 @@ async fn images_survive_a_restart() {
     let node = Node::open(folder.path(), Config::default()).await;
     assert_eq!(node.service.list(None).unwrap(), before);
     assert!(node.service.resolve(&name).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_cannot_be_read_stop_neither_start_nor_other_images() {
+    use runtime_core::store::{Bucket, SharedStore, StoreError};
+    let (registry, folder) = (Registry::start(None).await, tempfile::tempdir().unwrap());
+    image::push(&registry, "app:1", &two_layers(), CONFIG).await;
+    let node = Node::open(folder.path(), Config::default()).await;
+    let name = format!("{}/app:1", registry.address);
+    node.pull(&name).await.unwrap();
+    let before = node.service.list(None).unwrap();
+    let store: SharedStore = node.store.clone();
+    store
+        .write::<_, StoreError, _>(|change| {
+            for bucket in ["images", "snapshots/overlayfs", "content"] {
+                change.put(&Bucket::in_namespace(&Namespace::k8s(), bucket), "broken", b"???".to_vec());
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    node.store.close();
+    drop((node, store));
+    let node = Node::open(folder.path(), Config::default()).await;
+    assert_eq!(node.service.list(None).unwrap(), before);
+    assert!(node.service.resolve(&name).is_ok());
+    assert_eq!(node.pull(&name).await.unwrap(), before[0].id.to_string());
 }

@@ -47,10 +47,7 @@ fn hierarchies() -> Vec<PathBuf> {
         return vec![root.to_owned()];
     }
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir() && !path.is_symlink())
-        .collect()
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()).collect()
 }
 
 async fn remove(path: &Path) -> Result<(), CgroupError> {
@@ -64,10 +61,7 @@ async fn remove(path: &Path) -> Result<(), CgroupError> {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
             Err(source) => {
-                return Err(CgroupError {
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(CgroupError { path: path.to_owned(), source });
             }
         }
     }
@@ -82,9 +76,6 @@ mod tests {
         let pod = SandboxId::parse("p").expect("valid");
         let container = ContainerId::parse("c").expect("valid");
         assert_eq!(container_path("", &pod, &container), "/orlop/p/c");
-        assert_eq!(
-            container_path("/kubepods/pod1/", &pod, &container),
-            "/kubepods/pod1/c"
-        );
+        assert_eq!(container_path("/kubepods/pod1/", &pod, &container), "/kubepods/pod1/c");
     }
 }

@@ -37,11 +37,7 @@ pub enum ExecError {
     #[error("the OCI spec of container {id} has no process to take after")]
     NoProcess { id: String },
     #[error("command {command:?} in container {id} did not end within {seconds}s and was killed")]
-    TimedOut {
-        id: String,
-        command: String,
-        seconds: u64,
-    },
+    TimedOut { id: String, command: String, seconds: u64 },
     #[error("command {command:?} failed to run in container {id}")]
     Run {
         id: String,
@@ -87,11 +83,7 @@ impl PodService {
         if !runs(&handle.view.borrow().state) {
             return Err(ExecError::NotRunning { id: id() });
         }
-        let shim = handle
-            .pod
-            .shim()
-            .await
-            .map_err(|source| ExecError::NoShim { id: id(), source })?;
+        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
         let request = ExecRequest {
             container: handle.id.as_str(),
             process: self.process(&handle.id, command)?,
@@ -99,18 +91,11 @@ impl PodService {
             output_limit: OUTPUT_LIMIT,
         };
         let output = shim.exec(request).await;
-        let output = output.map_err(|source| ExecError::Run {
-            id: id(),
-            command: program.clone(),
-            source,
-        })?;
+        let output =
+            output.map_err(|source| ExecError::Run { id: id(), command: program.clone(), source })?;
         if output.exit_code.is_none() {
             let seconds = timeout.unwrap_or_default().as_secs();
-            return Err(ExecError::TimedOut {
-                id: id(),
-                command: program.clone(),
-                seconds,
-            });
+            return Err(ExecError::TimedOut { id: id(), command: program.clone(), seconds });
         }
         Ok(output)
     }
@@ -120,10 +105,7 @@ impl PodService {
         let record = self
             .services()
             .container_record(id)
-            .map_err(|source| ExecError::Record {
-                id: id.to_string(),
-                source,
-            })?;
+            .map_err(|source| ExecError::Record { id: id.to_string(), source })?;
         let spec: Option<serde_json::Value> = record.and_then(|r| r.spec.parse_json().ok());
         let mut process = spec
             .and_then(|mut spec| spec.get_mut("process").map(serde_json::Value::take))
@@ -141,20 +123,11 @@ impl PodService {
         if !runs(&handle.view.borrow().state) {
             return Err(ExecError::NotRunning { id: id() });
         }
-        let shim = handle
-            .pod
-            .shim()
-            .await
-            .map_err(|source| ExecError::NoShim { id: id(), source })?;
-        shim.reopen_log(handle.id.as_str())
-            .await
-            .map_err(|source| ExecError::Reopen { id: id(), source })
+        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
+        shim.reopen_log(handle.id.as_str()).await.map_err(|source| ExecError::Reopen { id: id(), source })
     }
 }
 
 fn runs(state: &ContainerState) -> bool {
-    matches!(
-        state,
-        ContainerState::Running { .. } | ContainerState::Stopping { .. }
-    )
+    matches!(state, ContainerState::Running { .. } | ContainerState::Stopping { .. })
 }

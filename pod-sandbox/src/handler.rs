@@ -33,10 +33,7 @@ pub struct Handlers {
 
 impl Handlers {
     pub fn new(default: String, handlers: impl IntoIterator<Item = Handler>) -> Self {
-        let by_name = handlers
-            .into_iter()
-            .map(|h| (h.name.clone(), Arc::new(h)))
-            .collect();
+        let by_name = handlers.into_iter().map(|h| (h.name.clone(), Arc::new(h))).collect();
         Self { default, by_name }
     }
 

@@ -52,78 +52,43 @@ pub(crate) struct Journal {
 impl Journal {
     /// A new journal; an old file of that name is replaced.
     pub(crate) fn create(path: &Path, boot_id: &str) -> Result<Self, JournalError> {
-        let at = |action| {
-            move |source| JournalError::Io {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let at = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
         let mut header = MAGIC.to_vec();
         header.extend(padded(boot_id));
-        let mut file = options()
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(at("create"))?;
+        let mut file = options().create(true).truncate(true).open(path).map_err(at("create"))?;
         file.write_all(&header).map_err(at("write"))?;
         let file = options().append(true).open(path).map_err(at("open"))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: Mutex::new(file),
-        })
+        Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
     }
 
     /// An existing journal and all it says. What follows a damaged frame is cut off.
     pub(crate) fn open(path: &Path, boot_id: &str) -> Result<(Self, Vec<Fact>), JournalError> {
-        let at = |action| {
-            move |source| JournalError::Io {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let at = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(at("open"))?;
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(at("read"))?;
         let body = bytes
             .strip_prefix(MAGIC.as_slice())
             .filter(|rest| rest.len() >= BOOT_ID_LENGTH)
-            .ok_or_else(|| JournalError::Header {
-                path: path.to_owned(),
-            })?;
+            .ok_or_else(|| JournalError::Header { path: path.to_owned() })?;
         let (of_boot, frames) = body.split_at(BOOT_ID_LENGTH);
         if of_boot != padded(boot_id) {
-            return Err(JournalError::OtherBoot {
-                path: path.to_owned(),
-            });
+            return Err(JournalError::OtherBoot { path: path.to_owned() });
         }
         let (facts, good) = decode(frames);
         let file = options().append(true).open(path).map_err(at("open"))?;
         if good < frames.len() {
             tracing::warn!(journal = %path.display(), bytes = frames.len() - good, "cut off a torn end");
-            file.set_len((HEADER_LENGTH + good) as u64)
-                .map_err(at("truncate"))?;
+            file.set_len((HEADER_LENGTH + good) as u64).map_err(at("truncate"))?;
         }
-        Ok((
-            Self {
-                path: path.to_owned(),
-                file: Mutex::new(file),
-            },
-            facts,
-        ))
+        Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, facts))
     }
 
     /// Adds one fact; it is safe from the death of this process when this returns.
     pub(crate) fn append(&self, fact: &Fact) -> Result<(), JournalError> {
-        let frame = encode(fact).map_err(|source| JournalError::Encode {
-            path: self.path.clone(),
-            source,
-        })?;
-        let mut file = self
-            .file
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let frame =
+            encode(fact).map_err(|source| JournalError::Encode { path: self.path.clone(), source })?;
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.write_all(&frame).map_err(|source| JournalError::Io {
             action: "append to",
             path: self.path.clone(),
@@ -135,11 +100,9 @@ impl Journal {
 /// Takes the journal at `path` away; gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), JournalError> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(JournalError::Io {
-            action: "remove",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(JournalError::Io { action: "remove", path: path.to_owned(), source })
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -179,9 +142,7 @@ fn decode(mut frames: &[u8]) -> (Vec<Fact>, usize) {
 fn decode_one(frames: &[u8]) -> Option<(Fact, &[u8])> {
     let (length, rest) = frames.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length))
-        .ok()
-        .filter(|n| *n <= MAX_FRAME)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|n| *n <= MAX_FRAME)?;
     let (payload, rest) = rest.split_at_checked(length)?;
     if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {
         return None;
@@ -200,10 +161,7 @@ mod tests {
     fn facts() -> Vec<Fact> {
         vec![
             Fact::Entering(Stage::ShimUp),
-            Fact::Shim {
-                pid: 7,
-                start_time: 99,
-            },
+            Fact::Shim { pid: 7, start_time: 99 },
             Fact::Ready { at: Timestamp(5) },
         ]
     }
@@ -230,9 +188,7 @@ mod tests {
         let path = written(dir.path());
         let whole = std::fs::read(&path).expect("read");
         for length in HEADER_LENGTH..whole.len() {
-            File::create(&path)
-                .and_then(|mut f| f.write_all(&whole[..length]))
-                .expect("cut");
+            File::create(&path).and_then(|mut f| f.write_all(&whole[..length])).expect("cut");
             let (journal, read) = Journal::open(&path, BOOT).expect("open");
             assert!(facts().starts_with(&read), "{length}");
             journal.append(&Fact::Stopping).expect("append");
@@ -246,16 +202,8 @@ mod tests {
     fn another_boot_and_garbage_are_told_apart() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = written(dir.path());
-        assert!(matches!(
-            Journal::open(&path, "other"),
-            Err(JournalError::OtherBoot { .. })
-        ));
-        File::create(&path)
-            .and_then(|mut f| f.write_all(b"nonsense"))
-            .expect("write");
-        assert!(matches!(
-            Journal::open(&path, BOOT),
-            Err(JournalError::Header { .. })
-        ));
+        assert!(matches!(Journal::open(&path, "other"), Err(JournalError::OtherBoot { .. })));
+        File::create(&path).and_then(|mut f| f.write_all(b"nonsense")).expect("write");
+        assert!(matches!(Journal::open(&path, BOOT), Err(JournalError::Header { .. })));
     }
 }

@@ -71,12 +71,7 @@ pub enum OciSpecError {
     #[error("there is no capability {name:?}")]
     UnknownCapability { name: String },
     #[error("{what} {value} is not between {least} and {most}")]
-    OutOfRange {
-        what: &'static str,
-        value: i64,
-        least: i64,
-        most: i64,
-    },
+    OutOfRange { what: &'static str, value: i64, least: i64, most: i64 },
     #[error("{what} {} is not an absolute path", path.display())]
     RelativePath { what: &'static str, path: PathBuf },
     #[error("cannot make the host path {} of a mount", path.display())]
@@ -105,9 +100,7 @@ impl OciSpecError {
 /// The container's `config.json`.
 pub fn build(inputs: &SpecInputs<'_>) -> Result<Spec, OciSpecError> {
     let security = &inputs.container.security;
-    let root = RootBuilder::default()
-        .path(ROOTFS)
-        .readonly(security.readonly_rootfs);
+    let root = RootBuilder::default().path(ROOTFS).readonly(security.readonly_rootfs);
     let mut spec: Spec = empty(r#"{"ociVersion":"1.2.0"}"#);
     spec.set_root(Some(root.build().expect("both fields are given")))
         .set_mounts(Some(mounts::mounts(inputs)?))
@@ -138,9 +131,9 @@ fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, OciSpecError> {
 fn check_seccomp(seccomp: &SeccompSpec) -> Result<(), OciSpecError> {
     match seccomp {
         SeccompSpec::Unconfined | SeccompSpec::RuntimeDefault => Ok(()),
-        SeccompSpec::Localhost(path) => Err(OciSpecError::Unimplemented {
-            what: format!("seccomp profile {}", path.display()),
-        }),
+        SeccompSpec::Localhost(path) => {
+            Err(OciSpecError::Unimplemented { what: format!("seccomp profile {}", path.display()) })
+        }
     }
 }
 

@@ -56,23 +56,8 @@ pub(crate) struct PodParts {
 
 impl Pod {
     pub(crate) fn new(parts: PodParts) -> Self {
-        let PodParts {
-            id,
-            spec,
-            created_at,
-            journal,
-            files,
-            handler,
-        } = parts;
-        Self {
-            id,
-            spec,
-            created_at,
-            journal,
-            files,
-            handler,
-            shim: watch::Sender::new(ShimSlot::Pending),
-        }
+        let PodParts { id, spec, created_at, journal, files, handler } = parts;
+        Self { id, spec, created_at, journal, files, handler, shim: watch::Sender::new(ShimSlot::Pending) }
     }
 
     pub(crate) fn record(&self, fact: &crate::facts::Fact) -> Result<(), JournalError> {

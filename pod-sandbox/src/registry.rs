@@ -66,11 +66,7 @@ impl Registry {
 
     pub(crate) fn sandbox_named(&self, name: &PodMetadata) -> Option<SandboxHandle> {
         let inner = self.lock();
-        inner
-            .sandbox_names
-            .get(name)
-            .and_then(|id| inner.sandboxes.get(id))
-            .cloned()
+        inner.sandbox_names.get(name).and_then(|id| inner.sandboxes.get(id)).cloned()
     }
 
     /// The gate that makings of one name pass one after the other. Gates nobody holds are dropped.
@@ -83,9 +79,7 @@ impl Registry {
     /// A pod found after a restart. Two records may claim one name: both are listed, the newer keeps the name.
     pub(crate) fn insert_sandbox(&self, handle: SandboxHandle) {
         let mut inner = self.lock();
-        inner
-            .sandbox_names
-            .insert(handle.pod.spec.metadata.clone(), handle.pod.id.clone());
+        inner.sandbox_names.insert(handle.pod.spec.metadata.clone(), handle.pod.id.clone());
         inner.sandboxes.insert(handle.pod.id.clone(), handle);
     }
 
@@ -115,20 +109,11 @@ impl Registry {
 
     pub(crate) fn container_named(&self, key: &ContainerKey) -> Option<ContainerHandle> {
         let inner = self.lock();
-        inner
-            .container_names
-            .get(key)
-            .and_then(|id| inner.containers.get(id))
-            .cloned()
+        inner.container_names.get(key).and_then(|id| inner.containers.get(id)).cloned()
     }
 
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerHandle> {
-        self.lock()
-            .containers
-            .values()
-            .filter(|handle| handle.pod.id == *sandbox)
-            .cloned()
-            .collect()
+        self.lock().containers.values().filter(|handle| handle.pod.id == *sandbox).cloned().collect()
     }
 
     pub(crate) fn sandboxes(&self) -> Vec<SandboxHandle> {
@@ -159,15 +144,9 @@ fn by_prefix<K: AsRef<str> + Ord, H: Clone>(
         return Err(LookupError::Empty { what });
     }
     let mut found = map.iter().filter(|(key, _)| key.as_ref().starts_with(id));
-    let first = found.next().ok_or_else(|| LookupError::NotFound {
-        what,
-        id: id.to_owned(),
-    })?;
+    let first = found.next().ok_or_else(|| LookupError::NotFound { what, id: id.to_owned() })?;
     match found.next() {
-        Some(_) if first.0.as_ref() != id => Err(LookupError::Ambiguous {
-            what,
-            id: id.to_owned(),
-        }),
+        Some(_) if first.0.as_ref() != id => Err(LookupError::Ambiguous { what, id: id.to_owned() }),
         Some(_) | None => Ok(first.1.clone()),
     }
 }

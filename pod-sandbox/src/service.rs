@@ -112,20 +112,13 @@ impl PodService {
                 Claim::Taken(handle) => (handle, true),
             };
             let same = *handle.pod.spec == spec;
-            let outcome = if same {
-                settled(&handle).await
-            } else {
-                SetupOutcome::NotReady
-            };
+            let outcome = if same { settled(&handle).await } else { SetupOutcome::NotReady };
             match outcome {
                 SetupOutcome::Ready if still_ready(&handle) => return Ok(handle.pod.id.clone()),
                 SetupOutcome::Failed(source) => return Err(RunError::Setup { pod: name, source }),
                 SetupOutcome::Ready | SetupOutcome::NotReady | SetupOutcome::Running if taken => {
                     let removed = handle.ask(Request::Remove).await.unwrap_or(Ok(()));
-                    removed.map_err(|source| RunError::Supersede {
-                        pod: name.clone(),
-                        source,
-                    })?;
+                    removed.map_err(|source| RunError::Supersede { pod: name.clone(), source })?;
                 }
                 SetupOutcome::Ready | SetupOutcome::NotReady | SetupOutcome::Running => {
                     return Err(RunError::Removed { pod: name });
@@ -144,22 +137,13 @@ impl PodService {
         let id = SandboxId::random();
         let created_at = self.services.clock.now();
         let record = self.record(&id, spec, &handler.runtime_type, created_at);
-        let record = record.map_err(|source| RunError::Encode {
-            pod: name.to_owned(),
-            source,
-        })?;
+        let record = record.map_err(|source| RunError::Encode { pod: name.to_owned(), source })?;
         self.services
             .put_sandbox(record)
             .await
-            .map_err(|source| RunError::Record {
-                pod: name.to_owned(),
-                source,
-            })?;
+            .map_err(|source| RunError::Record { pod: name.to_owned(), source })?;
         let journal = Journal::create(&self.services.paths.journal(&id), &self.services.settings.boot_id)
-            .map_err(|source| RunError::Journal {
-                pod: name.to_owned(),
-                source,
-            })?;
+            .map_err(|source| RunError::Journal { pod: name.to_owned(), source })?;
         let pod = Pod::new(PodParts {
             files: self.services.paths.files(&id),
             id,
@@ -182,27 +166,14 @@ impl PodService {
     ) -> Result<SandboxRecord, serde_json::Error> {
         let mut labels = spec.labels.clone();
         labels.insert(crate::container::KIND_LABEL.to_owned(), "sandbox".to_owned());
-        let extension = Extension {
-            spec: spec.clone(),
-            boot_id: self.services.settings.boot_id.clone(),
-        };
+        let extension = Extension { spec: spec.clone(), boot_id: self.services.settings.boot_id.clone() };
         Ok(SandboxRecord {
             id: id.to_string(),
             labels,
-            runtime: RuntimeInfo {
-                name: runtime_type.to_owned(),
-                options: None,
-            },
-            spec: TypedValue {
-                type_url: OCI_SPEC_TYPE.to_owned(),
-                value: b"{}".to_vec(),
-            },
+            runtime: RuntimeInfo { name: runtime_type.to_owned(), options: None },
+            spec: TypedValue { type_url: OCI_SPEC_TYPE.to_owned(), value: b"{}".to_vec() },
             sandboxer: SANDBOXER.to_owned(),
-            extensions: [(
-                EXTENSION.to_owned(),
-                TypedValue::json(EXTENSION_TYPE, &extension)?,
-            )]
-            .into(),
+            extensions: [(EXTENSION.to_owned(), TypedValue::json(EXTENSION_TYPE, &extension)?)].into(),
             created_at,
             updated_at: created_at,
         })
@@ -225,18 +196,14 @@ impl PodService {
     }
 
     pub fn sandbox(&self, id: &str) -> Result<SandboxView, LookupError> {
-        self.registry
-            .sandbox(id)
-            .map(|handle| handle.view.borrow().clone())
+        self.registry.sandbox(id).map(|handle| handle.view.borrow().clone())
     }
 
     /// Every pod; one that is still being set up is nobody's business yet.
     pub fn sandboxes(&self) -> Vec<SandboxView> {
         let handles = self.registry.sandboxes();
         let views = handles.iter().map(|handle| handle.view.borrow().clone());
-        views
-            .filter(|view| !matches!(view.state, SandboxState::SettingUp { .. }))
-            .collect()
+        views.filter(|view| !matches!(view.state, SandboxState::SettingUp { .. })).collect()
     }
 
     /// Creates a container in a ready pod. The same one again gets the id of the first.
@@ -246,9 +213,7 @@ impl PodService {
         spec: ContainerSpec,
         image: ImageInput,
     ) -> Result<ContainerId, CreateError> {
-        let not_ready = || CreateError::PodNotReady {
-            pod: sandbox.to_owned(),
-        };
+        let not_ready = || CreateError::PodNotReady { pod: sandbox.to_owned() };
         let pod = self.registry.sandbox(sandbox).map_err(|_| not_ready())?;
         if !still_ready(&pod) {
             return Err(not_ready());
@@ -262,21 +227,13 @@ impl PodService {
                 return Ok(existing.id);
             }
             if existing.state.pid().is_some() {
-                return Err(CreateError::InUse {
-                    pod: sandbox.to_owned(),
-                    name: spec.metadata.name,
-                });
+                return Err(CreateError::InUse { pod: sandbox.to_owned(), name: spec.metadata.name });
             }
             let name = spec.metadata.name.clone();
-            found
-                .remove()
-                .await
-                .map_err(|source| CreateError::Supersede { name, source })?;
+            found.remove().await.map_err(|source| CreateError::Supersede { name, source })?;
         }
         let input = CreateInput { spec, image };
-        create(&self.services, &self.registry, &pod.pod, input)
-            .await
-            .map(|handle| handle.id)
+        create(&self.services, &self.registry, &pod.pod, input).await.map(|handle| handle.id)
     }
 
     pub async fn start_container(&self, id: &str) -> Result<(), Arc<ContainerError>> {
@@ -300,17 +257,11 @@ impl PodService {
     }
 
     pub fn container(&self, id: &str) -> Result<ContainerView, LookupError> {
-        self.registry
-            .container(id)
-            .map(|handle| handle.view.borrow().clone())
+        self.registry.container(id).map(|handle| handle.view.borrow().clone())
     }
 
     pub fn containers(&self) -> Vec<ContainerView> {
-        self.registry
-            .containers()
-            .iter()
-            .map(|handle| handle.view.borrow().clone())
-            .collect()
+        self.registry.containers().iter().map(|handle| handle.view.borrow().clone()).collect()
     }
 
     /// The OCI runtime spec of a container as JSON text, for `crictl inspect`.
@@ -324,18 +275,14 @@ impl PodService {
     }
 
     pub(crate) fn found(&self, id: &str) -> Result<ContainerHandle, Arc<ContainerError>> {
-        self.registry
-            .container(id)
-            .map_err(|error| Arc::new(ContainerError::Lookup(error)))
+        self.registry.container(id).map_err(|error| Arc::new(ContainerError::Lookup(error)))
     }
 }
 
 /// Waits until a set-up has ended one way or the other.
 async fn settled(handle: &SandboxHandle) -> SetupOutcome {
     let mut setup = handle.setup.clone();
-    let done = setup
-        .wait_for(|outcome| !matches!(outcome, SetupOutcome::Running))
-        .await;
+    let done = setup.wait_for(|outcome| !matches!(outcome, SetupOutcome::Running)).await;
     match done {
         Ok(outcome) => outcome.clone(),
         Err(_) => SetupOutcome::NotReady,

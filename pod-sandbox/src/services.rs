@@ -75,15 +75,11 @@ impl Services {
     }
 
     pub(crate) async fn put_sandbox(&self, record: SandboxRecord) -> Result<(), StoreFailed> {
-        self.store
-            .write(move |txn| Self::sandboxes().put(txn, &record))
-            .await
+        self.store.write(move |txn| Self::sandboxes().put(txn, &record)).await
     }
 
     pub(crate) async fn put_container(&self, record: ContainerRecord) -> Result<(), StoreFailed> {
-        self.store
-            .write(move |txn| Self::containers().put(txn, &record))
-            .await
+        self.store.write(move |txn| Self::containers().put(txn, &record)).await
     }
 
     pub(crate) fn container_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, StoreFailed> {
@@ -100,10 +96,7 @@ impl Services {
                 Ok(())
             })
             .await;
-        forgotten.map_err(|source| TeardownError::Record {
-            pod: id.to_string(),
-            source,
-        })
+        forgotten.map_err(|source| TeardownError::Record { pod: id.to_string(), source })
     }
 
     /// Takes the durable record of a container away; gone already is fine.

@@ -51,18 +51,11 @@ pub(crate) fn parse(text: &str) -> Option<i32> {
     if let Some(offset) = name.strip_prefix("RTMAX") {
         return real_time(RTMAX, offset);
     }
-    NAMES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
 fn real_time(base: i32, offset: &str) -> Option<i32> {
-    let number = if offset.is_empty() {
-        base
-    } else {
-        base.checked_add(offset.parse().ok()?)?
-    };
+    let number = if offset.is_empty() { base } else { base.checked_add(offset.parse().ok()?)? };
     (RTMIN..=RTMAX).contains(&number).then_some(number)
 }
 

@@ -15,10 +15,7 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self {
-            last: Instant::now(),
-            timings: Timings::default(),
-        }
+        Self { last: Instant::now(), timings: Timings::default() }
     }
 
     /// Ends the stage `name`.

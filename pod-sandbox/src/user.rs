@@ -105,36 +105,26 @@ impl Wish {
     fn of(security: &SecuritySpec, image_user: &str) -> Result<Self, UserError> {
         let group = security.group.map(Name::Id);
         match &security.user {
-            Some(UserSpec::Uid(uid)) => Ok(Self {
-                user: Name::Id(*uid),
-                group,
-            }),
+            Some(UserSpec::Uid(uid)) => Ok(Self { user: Name::Id(*uid), group }),
             Some(UserSpec::Name(name)) => {
                 let user = Name::parse(name).ok_or_else(|| UserError::Malformed { user: name.clone() })?;
                 Ok(Self { user, group })
             }
             None if group.is_some() => Err(UserError::GroupWithoutUser),
-            None if image_user.is_empty() => Ok(Self {
-                user: Name::Id(0),
-                group: None,
-            }),
+            None if image_user.is_empty() => Ok(Self { user: Name::Id(0), group: None }),
             None => Self::parse(image_user),
         }
     }
 
     /// `user[:group]` of an image (image-spec, "User").
     fn parse(text: &str) -> Result<Self, UserError> {
-        let malformed = || UserError::Malformed {
-            user: text.to_owned(),
-        };
+        let malformed = || UserError::Malformed { user: text.to_owned() };
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
         let user = Name::parse(user).ok_or_else(malformed)?;
-        let group = group
-            .map(|group| Name::parse(group).ok_or_else(malformed))
-            .transpose()?;
+        let group = group.map(|group| Name::parse(group).ok_or_else(malformed)).transpose()?;
         Ok(Self { user, group })
     }
 
@@ -160,9 +150,7 @@ impl Wish {
             Some(Name::Id(gid)) => *gid,
             Some(Name::Text(name)) => {
                 let found = groups.iter().find(|entry| entry.name == *name);
-                found
-                    .ok_or_else(|| UserError::NoSuchGroup { group: name.clone() })?
-                    .gid
+                found.ok_or_else(|| UserError::NoSuchGroup { group: name.clone() })?.gid
             }
             // An account that the image doesn't know is in group 0, as containerd and Docker have it.
             None => account.map_or(0, |account| account.gid),
@@ -172,18 +160,12 @@ impl Wish {
         if let (SupplementalGroupsPolicy::Merge, Some(account)) =
             (security.supplemental_groups_policy, account)
         {
-            let memberships = groups
-                .iter()
-                .filter(|entry| entry.members.contains(&account.name));
+            let memberships = groups.iter().filter(|entry| entry.members.contains(&account.name));
             additional_gids.extend(memberships.map(|entry| entry.gid));
         }
         additional_gids.sort_unstable();
         additional_gids.dedup();
-        Ok(ResolvedUser {
-            uid,
-            gid,
-            additional_gids,
-        })
+        Ok(ResolvedUser { uid, gid, additional_gids })
     }
 }
 
@@ -205,10 +187,7 @@ fn read(rootfs: &impl AsFd, file: &'static str) -> Result<String, UserError> {
         return Err(UserError::NotADatabase { file });
     }
     let mut bytes = Vec::new();
-    opened
-        .take(MAX_DATABASE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    opened.take(MAX_DATABASE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -9,6 +9,7 @@ use crate::container::ContainerState;
 use crate::sandbox::SandboxState;
 use crate::spec::{ContainerSpec, ImageInput, PodSpec};
 use crate::timing::Timings;
+use crate::user::ResolvedUser;
 
 #[derive(Clone, Debug)]
 pub struct SandboxView {
@@ -28,6 +29,8 @@ pub struct ContainerView {
     pub image: Arc<ImageInput>,
     pub created_at: Timestamp,
     pub state: ContainerState,
+    /// Whom its processes run as; unknown only while it is being created.
+    pub user: Option<ResolvedUser>,
     pub snapshotter: String,
     pub snapshot_key: SnapshotKey,
 }

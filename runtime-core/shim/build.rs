@@ -18,9 +18,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files: Vec<_> = FILES.iter().map(|file| proto.join(file)).collect();
     let descriptors = protox::compile(&files, [proto])?;
-    prost_build::Config::new()
-        .btree_map(["."])
-        .include_file("wire.rs")
-        .compile_fds(descriptors)?;
+    prost_build::Config::new().btree_map(["."]).include_file("wire.rs").compile_fds(descriptors)?;
     Ok(())
 }

@@ -68,17 +68,9 @@ pub enum ContentError {
     #[error("ingest {reference:?} is being written by someone else")]
     Busy { reference: String },
     #[error("ingest {reference:?} has digest {found}, expected {expected}")]
-    WrongDigest {
-        reference: String,
-        expected: Digest,
-        found: Digest,
-    },
+    WrongDigest { reference: String, expected: Digest, found: Digest },
     #[error("ingest {reference:?} has {found} bytes, expected {expected}")]
-    WrongSize {
-        reference: String,
-        expected: u64,
-        found: u64,
-    },
+    WrongSize { reference: String, expected: u64, found: u64 },
     #[error("failed to {step} {path}")]
     Io {
         step: &'static str,
@@ -141,21 +133,14 @@ pub fn read_document(
 ) -> Result<Vec<u8>, ContentError> {
     let blob = content.open(namespace, digest)?;
     if blob.size > limit {
-        return Err(ContentError::TooLarge {
-            digest: digest.clone(),
-            size: blob.size,
-            limit,
-        });
+        return Err(ContentError::TooLarge { digest: digest.clone(), size: blob.size, limit });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
-    blob.file
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|source| ContentError::Io {
-            step: "read content",
-            path: PathBuf::from(digest.as_str()),
-            source,
-        })?;
+    blob.file.take(limit).read_to_end(&mut bytes).map_err(|source| ContentError::Io {
+        step: "read content",
+        path: PathBuf::from(digest.as_str()),
+        source,
+    })?;
     Ok(bytes)
 }
 

@@ -88,29 +88,16 @@ impl Gc {
         snapshotters: Vec<Arc<dyn Snapshotter>>,
         roots: Vec<Arc<dyn Roots>>,
     ) -> Self {
-        Self {
-            store,
-            clock,
-            content,
-            snapshotters,
-            roots,
-        }
+        Self { store, clock, content, snapshotters, roots }
     }
 
     /// Collects in one namespace; the records are gone when this returns.
     pub async fn collect(&self, namespace: &Namespace) -> Result<Collected, GcError> {
-        let store_failed = |source| GcError::Store {
-            namespace: namespace.clone(),
-            source,
-        };
+        let store_failed = |source| GcError::Store { namespace: namespace.clone(), source };
         let mark = Mark {
             namespace: namespace.clone(),
             now: self.clock.now(),
-            snapshotters: self
-                .snapshotters
-                .iter()
-                .map(|each| each.name().to_owned())
-                .collect(),
+            snapshotters: self.snapshotters.iter().map(|each| each.name().to_owned()).collect(),
             roots: self.roots.clone(),
         };
         let first = {
@@ -120,28 +107,17 @@ impl Gc {
         if first == Collected::default() {
             return Ok(first);
         }
-        let collected = self
-            .store
-            .write(move |change| mark.sweep(change))
-            .await
-            .map_err(store_failed)?;
+        let collected = self.store.write(move |change| mark.sweep(change)).await.map_err(store_failed)?;
         self.content
             .sweep(collected.blobs.clone())
             .await
-            .map_err(|source| GcError::Content {
-                namespace: namespace.clone(),
-                source,
-            })?;
+            .map_err(|source| GcError::Content { namespace: namespace.clone(), source })?;
         for snapshotter in &self.snapshotters {
-            if collected
-                .snapshots
-                .iter()
-                .any(|(name, _)| name == snapshotter.name())
-            {
-                snapshotter.cleanup().await.map_err(|source| GcError::Snapshot {
-                    namespace: namespace.clone(),
-                    source,
-                })?;
+            if collected.snapshots.iter().any(|(name, _)| name == snapshotter.name()) {
+                snapshotter
+                    .cleanup()
+                    .await
+                    .map_err(|source| GcError::Snapshot { namespace: namespace.clone(), source })?;
             }
         }
         Ok(collected)
@@ -180,13 +156,8 @@ impl Mark {
         }
         for snapshotter in &self.snapshotters {
             for record in Self::all(&snapshot::table(&self.namespace, snapshotter), from)? {
-                let SnapshotRecord {
-                    key, parent, labels, ..
-                } = record;
-                let node = |key| Resource::Snapshot {
-                    snapshotter: snapshotter.clone(),
-                    key,
-                };
+                let SnapshotRecord { key, parent, labels, .. } = record;
+                let node = |key| Resource::Snapshot { snapshotter: snapshotter.clone(), key };
                 graph.add(node(key), &labels, parent.map(node));
             }
         }
@@ -273,15 +244,10 @@ fn edges_of(labels: &Labels) -> impl Iterator<Item = Resource> + '_ {
     labels.iter().filter_map(|(label, value)| {
         if let Some(rest) = label.strip_prefix(CONTENT_EDGE) {
             let separated = rest.is_empty() || rest.starts_with(['.', '/']);
-            return Digest::parse(value.as_str())
-                .ok()
-                .filter(|_| separated)
-                .map(Resource::Content);
+            return Digest::parse(value.as_str()).ok().filter(|_| separated).map(Resource::Content);
         }
         let snapshotter = label.strip_prefix(SNAPSHOT_EDGE)?.split('/').next()?.to_owned();
-        SnapshotKey::parse(value.as_str())
-            .ok()
-            .map(|key| Resource::Snapshot { snapshotter, key })
+        SnapshotKey::parse(value.as_str()).ok().map(|key| Resource::Snapshot { snapshotter, key })
     })
 }
 

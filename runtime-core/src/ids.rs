@@ -30,10 +30,7 @@ fn check_identifier(what: &'static str, value: &str) -> Result<(), IdError> {
         return Err(IdError::Empty { what });
     }
     if value.len() > MAX_ID_LENGTH {
-        return Err(IdError::TooLong {
-            what,
-            value: value.chars().take(MAX_ID_LENGTH).collect(),
-        });
+        return Err(IdError::TooLong { what, value: value.chars().take(MAX_ID_LENGTH).collect() });
     }
     let word = |c: u8| c.is_ascii_alphanumeric();
     let bytes = value.as_bytes();
@@ -41,14 +38,7 @@ fn check_identifier(what: &'static str, value: &str) -> Result<(), IdError> {
         .windows(2)
         .all(|pair| word(pair[0]) || (matches!(pair[0], b'.' | b'-' | b'_') && word(pair[1])));
     let ends = bytes.first().copied().is_some_and(word) && bytes.last().copied().is_some_and(word);
-    if inner && ends {
-        Ok(())
-    } else {
-        Err(IdError::Characters {
-            what,
-            value: value.to_owned(),
-        })
-    }
+    if inner && ends { Ok(()) } else { Err(IdError::Characters { what, value: value.to_owned() }) }
 }
 
 macro_rules! identifier {
@@ -152,16 +142,10 @@ fn check_snapshot_key(what: &'static str, value: &str) -> Result<(), IdError> {
         return Err(IdError::Empty { what });
     }
     if value.len() > MAX_SNAPSHOT_KEY_LENGTH {
-        return Err(IdError::TooLong {
-            what,
-            value: value.chars().take(MAX_ID_LENGTH).collect(),
-        });
+        return Err(IdError::TooLong { what, value: value.chars().take(MAX_ID_LENGTH).collect() });
     }
     if value.chars().any(char::is_control) {
-        return Err(IdError::Characters {
-            what,
-            value: value.to_owned(),
-        });
+        return Err(IdError::Characters { what, value: value.to_owned() });
     }
     Ok(())
 }
@@ -183,14 +167,7 @@ fn check_digest(what: &'static str, value: &str) -> Result<(), IdError> {
     let well_formed = value
         .strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')));
-    if well_formed {
-        Ok(())
-    } else {
-        Err(IdError::Digest {
-            what,
-            value: value.chars().take(128).collect(),
-        })
-    }
+    if well_formed { Ok(()) } else { Err(IdError::Digest { what, value: value.chars().take(128).collect() }) }
 }
 
 impl Digest {
@@ -262,12 +239,7 @@ mod tests {
     #[test]
     fn digests_are_sha256_in_lower_case_hex() {
         assert!(Digest::parse(format!("sha256:{}", "a".repeat(64))).is_ok());
-        for bad in [
-            "sha256:",
-            "sha512:00",
-            &format!("sha256:{}", "A".repeat(64)),
-            "../../etc",
-        ] {
+        for bad in ["sha256:", "sha512:00", &format!("sha256:{}", "A".repeat(64)), "../../etc"] {
             assert!(Digest::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -138,11 +138,5 @@ impl Images {
 }
 
 fn record_of(image: NewImage, created_at: Timestamp, updated_at: Timestamp) -> ImageRecord {
-    ImageRecord {
-        name: image.name,
-        target: image.target,
-        labels: image.labels,
-        created_at,
-        updated_at,
-    }
+    ImageRecord { name: image.name, target: image.target, labels: image.labels, created_at, updated_at }
 }

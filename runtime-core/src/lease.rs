@@ -80,13 +80,8 @@ impl Leases {
         labels: Labels,
         expires_at: Option<Timestamp>,
     ) -> Result<(), LeaseError> {
-        let record = LeaseRecord {
-            id,
-            labels,
-            created_at: self.clock.now(),
-            expires_at,
-            resources: BTreeSet::new(),
-        };
+        let record =
+            LeaseRecord { id, labels, created_at: self.clock.now(), expires_at, resources: BTreeSet::new() };
         let table = Table::<LeaseRecord>::new(namespace);
         self.store
             .write(move |change| {
@@ -134,10 +129,7 @@ impl Leases {
         self.store
             .write(move |change| {
                 let listing = table.list(change)?;
-                let stale = listing
-                    .records
-                    .iter()
-                    .filter(|record| record.labels.contains_key(&label));
+                let stale = listing.records.iter().filter(|record| record.labels.contains_key(&label));
                 let mut count = 0;
                 for record in stale {
                     table.delete(change, record.key());

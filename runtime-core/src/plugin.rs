@@ -76,13 +76,7 @@ impl Registration {
             Ok(parsed) => Box::pin(init(context, parsed)),
             Err(problem) => Box::pin(async move { Err(InitError::from(problem)) }),
         });
-        Self {
-            kind,
-            id,
-            requires,
-            check: config::check::<C>,
-            init,
-        }
+        Self { kind, id, requires, check: config::check::<C>, init }
     }
 
     /// `<type>.<id>`: the key of its configuration and the name of its folders.

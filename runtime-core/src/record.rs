@@ -24,10 +24,7 @@ pub struct TypedValue {
 impl TypedValue {
     /// A value encoded as JSON.
     pub fn json<T: Serialize>(type_url: &str, value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            type_url: type_url.to_owned(),
-            value: serde_json::to_vec(value)?,
-        })
+        Ok(Self { type_url: type_url.to_owned(), value: serde_json::to_vec(value)? })
     }
 
     pub fn parse_json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
@@ -102,10 +99,7 @@ impl Roots for ContainerRoots {
         let listing = Table::<ContainerRecord>::new(namespace).list(from)?;
         let snapshots = listing.records.into_iter().filter_map(|record| {
             let key = SnapshotKey::parse(record.snapshot_key).ok()?;
-            Some(Resource::Snapshot {
-                snapshotter: record.snapshotter,
-                key,
-            })
+            Some(Resource::Snapshot { snapshotter: record.snapshotter, key })
         });
         Ok(snapshots.collect())
     }

@@ -82,10 +82,7 @@ impl Record for SnapshotRecord {
 
 /// The records of one snapshotter in one namespace.
 pub fn table(namespace: &Namespace, snapshotter: &str) -> Table<SnapshotRecord> {
-    Table::at(Bucket::in_namespace(
-        namespace,
-        &format!("{}/{snapshotter}", SnapshotRecord::BUCKET),
-    ))
+    Table::at(Bucket::in_namespace(namespace, &format!("{}/{snapshotter}", SnapshotRecord::BUCKET)))
 }
 
 /// A snapshot to be made.

@@ -50,17 +50,7 @@ pub fn boot_id() -> Result<String, StateError> {
 }
 
 fn folder(path: &Path, mode: u32) -> Result<(), StateError> {
-    let failed = |step| {
-        move |source| StateError::Folder {
-            step,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(failed("make"))?;
+    let failed = |step| move |source| StateError::Folder { step, path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed("make"))?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("restrict"))
 }

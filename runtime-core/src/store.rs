@@ -71,6 +71,8 @@ pub enum StoreError {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the metadata store {path} is held by another process")]
+    Locked { path: String },
     #[error("failed to {step} metadata in {bucket}")]
     Access {
         step: &'static str,
@@ -79,11 +81,7 @@ pub enum StoreError {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     #[error("record {key:?} in {bucket} cannot be decoded: {why}")]
-    Corrupt {
-        bucket: Bucket,
-        key: String,
-        why: String,
-    },
+    Corrupt { bucket: Bucket, key: String, why: String },
     #[error("a metadata change panicked, nothing of it was kept")]
     Panicked,
     #[error("the metadata store is closed")]
@@ -95,7 +93,7 @@ impl StoreError {
         match self {
             Self::Open { .. } | Self::Access { .. } | Self::Panicked => ErrorKind::Internal,
             Self::Corrupt { .. } => ErrorKind::DataLoss,
-            Self::Closed => ErrorKind::Unavailable,
+            Self::Locked { .. } | Self::Closed => ErrorKind::Unavailable,
         }
     }
 }
@@ -147,9 +145,7 @@ impl dyn Store {
     {
         let (sender, receiver) = oneshot::channel();
         self.submit(change_of(change, move |result| drop(sender.send(result))))?;
-        receiver
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
     }
 
     /// [`Store::write`] for a thread that may block. Never call it from the async runtime or a change.
@@ -161,9 +157,7 @@ impl dyn Store {
     {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.submit(change_of(change, move |result| drop(sender.send(result))))?;
-        receiver
-            .recv()
-            .unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+        receiver.recv().unwrap_or_else(|_| Err(StoreError::Panicked.into()))
     }
 }
 

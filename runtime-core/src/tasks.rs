@@ -29,8 +29,7 @@ impl TaskGroup {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tracker
-            .spawn(future.instrument(tracing::debug_span!("task", task = name)))
+        self.tracker.spawn(future.instrument(tracing::debug_span!("task", task = name)))
     }
 
     /// Fires when the daemon begins to stop.

@@ -14,33 +14,18 @@ fn descriptors() -> FileDescriptorSet {
 
 fn services() -> BTreeMap<String, ServiceDescriptorProto> {
     let files = descriptors().file;
-    files
-        .into_iter()
-        .flat_map(|file| file.service)
-        .map(|it| (it.name().to_owned(), it))
-        .collect()
+    files.into_iter().flat_map(|file| file.service).map(|it| (it.name().to_owned(), it)).collect()
 }
 
 fn messages() -> BTreeMap<String, DescriptorProto> {
     let files = descriptors().file;
-    files
-        .into_iter()
-        .flat_map(|file| file.message_type)
-        .map(|it| (it.name().to_owned(), it))
-        .collect()
+    files.into_iter().flat_map(|file| file.message_type).map(|it| (it.name().to_owned(), it)).collect()
 }
 
 fn field(messages: &BTreeMap<String, DescriptorProto>, path: &str) -> FieldDescriptorProto {
     let (message, name) = path.split_once('.').expect("Message.field");
-    let fields = &messages
-        .get(message)
-        .unwrap_or_else(|| panic!("no message {message}"))
-        .field;
-    fields
-        .iter()
-        .find(|it| it.name() == name)
-        .unwrap_or_else(|| panic!("no field {path}"))
-        .clone()
+    let fields = &messages.get(message).unwrap_or_else(|| panic!("no message {message}")).field;
+    fields.iter().find(|it| it.name() == name).unwrap_or_else(|| panic!("no field {path}")).clone()
 }
 
 #[test]
@@ -51,10 +36,7 @@ fn has_43_methods_of_which_7_stream() {
 
     let methods = || services.values().flat_map(|service| &service.method);
     assert!(methods().all(|method| !method.client_streaming()));
-    let mut streams: Vec<_> = methods()
-        .filter(|it| it.server_streaming())
-        .map(|it| it.name())
-        .collect();
+    let mut streams: Vec<_> = methods().filter(|it| it.server_streaming()).map(|it| it.name()).collect();
     streams.sort_unstable();
     let expected = [
         "GetContainerEvents",
@@ -138,10 +120,5 @@ fn stop_signals_run_from_0_to_65_without_a_gap() {
     let signal = enums.find(|it| it.name() == "Signal").expect("enum Signal");
     let numbers: Vec<_> = signal.value.iter().map(|value| value.number()).collect();
     assert_eq!(numbers, (0..=65).collect::<Vec<_>>());
-    assert!(
-        signal
-            .value
-            .iter()
-            .all(|value| value.name().starts_with("SIGNAL_"))
-    );
+    assert!(signal.value.iter().all(|value| value.name().starts_with("SIGNAL_")));
 }

@@ -6,14 +6,7 @@ use crate::v1::AuthConfig;
 
 impl fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AuthConfig {
-            username,
-            password,
-            auth,
-            server_address,
-            identity_token,
-            registry_token,
-        } = self;
+        let AuthConfig { username, password, auth, server_address, identity_token, registry_token } = self;
         f.debug_struct("AuthConfig")
             .field("username", username)
             .field("password", &Redacted::of(password))
@@ -60,15 +53,9 @@ mod tests {
             identity_token: "identity".to_owned(),
             registry_token: "bearer".to_owned(),
         };
-        let request = PullImageRequest {
-            auth: Some(auth),
-            ..Default::default()
-        };
+        let request = PullImageRequest { auth: Some(auth), ..Default::default() };
         let text = format!("{request:?}");
-        assert!(
-            text.contains("registry.example") && text.contains("password: <redacted>"),
-            "{text}"
-        );
+        assert!(text.contains("registry.example") && text.contains("password: <redacted>"), "{text}");
         for secret in ["hunter2", "dXNlcjpodW50ZXIy", "\"identity\"", "bearer"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }

@@ -28,9 +28,7 @@ impl Config {
             state: text(&self.state),
             disabled_plugins: self.disabled_plugins.iter().cloned().collect(),
             required_plugins: self.required_plugins.iter().cloned().collect(),
-            grpc: RawGrpc {
-                address: text(&self.address),
-            },
+            grpc: RawGrpc { address: text(&self.address) },
             debug: RawDebug {
                 level: self.log_level.to_string(),
                 format: match self.log_format {

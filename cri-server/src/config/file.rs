@@ -23,11 +23,7 @@ pub enum ConfigError {
     },
     #[error("the configuration {} is larger than {MAX_BYTES} bytes", path.display())]
     TooLarge { path: PathBuf },
-    #[error(
-        "the configuration has {} to be put right:\n{}",
-        count(findings),
-        list(findings)
-    )]
+    #[error("the configuration has {} to be put right:\n{}", count(findings), list(findings))]
     Mistakes { findings: Vec<Finding> },
 }
 
@@ -39,11 +35,7 @@ fn count(findings: &[Finding]) -> String {
 }
 
 fn list(findings: &[Finding]) -> String {
-    findings
-        .iter()
-        .map(|finding| format!("  {finding}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
 }
 
 /// A parsed file, or the defaults when there is none.
@@ -56,32 +48,21 @@ pub(super) struct Document {
 impl Document {
     /// The configuration without a file.
     pub(super) fn empty() -> Self {
-        Self {
-            path: None,
-            table: toml::Table::new(),
-            text: String::new(),
-        }
+        Self { path: None, table: toml::Table::new(), text: String::new() }
     }
 
     /// `Ok(None)` when there is no such file.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
-        let read_error = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(read_error(source)),
         };
         let mut text = String::new();
-        file.take(MAX_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(read_error)?;
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(read_error)?;
         if text.len() as u64 > MAX_BYTES {
-            return Err(ConfigError::TooLarge {
-                path: path.to_owned(),
-            });
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
         Self::parse(path, text).map(Some)
     }
@@ -97,20 +78,12 @@ impl Document {
             message: error.message().to_owned(),
         };
         match text.parse::<toml::Table>() {
-            Ok(table) if errors.is_empty() => Ok(Self {
-                path: Some(path.to_owned()),
-                table,
-                text,
-            }),
-            Ok(_) => Err(ConfigError::Mistakes {
-                findings: errors.iter().map(finding).collect(),
-            }),
-            Err(_) if !errors.is_empty() => Err(ConfigError::Mistakes {
-                findings: errors.iter().map(finding).collect(),
-            }),
-            Err(error) => Err(ConfigError::Mistakes {
-                findings: vec![finding(&error)],
-            }),
+            Ok(table) if errors.is_empty() => Ok(Self { path: Some(path.to_owned()), table, text }),
+            Ok(_) => Err(ConfigError::Mistakes { findings: errors.iter().map(finding).collect() }),
+            Err(_) if !errors.is_empty() => {
+                Err(ConfigError::Mistakes { findings: errors.iter().map(finding).collect() })
+            }
+            Err(error) => Err(ConfigError::Mistakes { findings: vec![finding(&error)] }),
         }
     }
 
@@ -182,14 +155,7 @@ mod tests {
     #[test]
     fn an_absent_file_is_none_and_a_folder_is_an_error() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        assert!(
-            Document::read(&folder.path().join("none"))
-                .expect("absent")
-                .is_none()
-        );
-        assert!(matches!(
-            Document::read(folder.path()),
-            Err(ConfigError::Read { .. })
-        ));
+        assert!(Document::read(&folder.path().join("none")).expect("absent").is_none());
+        assert!(matches!(Document::read(folder.path()), Err(ConfigError::Read { .. })));
     }
 }

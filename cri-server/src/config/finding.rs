@@ -40,18 +40,9 @@ impl fmt::Display for Finding {
 /// The parts of a key as one key: parts that need it are quoted.
 pub(super) fn dotted(path: &[String]) -> String {
     let bare = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
+        !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-'))
     };
-    let parts = path.iter().map(|part| {
-        if bare(part) {
-            part.clone()
-        } else {
-            format!("{part:?}")
-        }
-    });
+    let parts = path.iter().map(|part| if bare(part) { part.clone() } else { format!("{part:?}") });
     parts.collect::<Vec<_>>().join(".")
 }
 
@@ -62,10 +53,7 @@ mod tests {
     #[test]
     fn keys_are_quoted_where_toml_wants_it() {
         let key = ["plugins", "io.containerd.cri.v1.runtime", "enable_selinux"].map(str::to_owned);
-        assert_eq!(
-            dotted(&key),
-            r#"plugins."io.containerd.cri.v1.runtime".enable_selinux"#
-        );
+        assert_eq!(dotted(&key), r#"plugins."io.containerd.cri.v1.runtime".enable_selinux"#);
     }
 
     #[test]
@@ -77,9 +65,6 @@ mod tests {
             key: "root".into(),
             message: "is not absolute".into(),
         };
-        assert_eq!(
-            finding.to_string(),
-            "/etc/orlop/config.toml:3: root: is not absolute"
-        );
+        assert_eq!(finding.to_string(), "/etc/orlop/config.toml:3: root: is not absolute");
     }
 }

@@ -45,11 +45,7 @@ impl Registry {
         if self.config_path.is_empty() {
             return HOST_FOLDERS.map(PathBuf::from).to_vec();
         }
-        self.config_path
-            .split(':')
-            .filter(|part| !part.is_empty())
-            .map(PathBuf::from)
-            .collect()
+        self.config_path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect()
     }
 }
 
@@ -57,22 +53,11 @@ impl Schema for ImagesConfig {
     fn mistakes(&self) -> Vec<Problem> {
         let mut mistakes = Vec::new();
         if self.snapshotter != SNAPSHOTTER {
-            let message = format!(
-                "there is no snapshotter {:?}; write {SNAPSHOTTER:?}",
-                self.snapshotter
-            );
+            let message = format!("there is no snapshotter {:?}; write {SNAPSHOTTER:?}", self.snapshotter);
             mistakes.push(Problem::invalid(&["snapshotter"], message));
         }
-        for folder in self
-            .registry
-            .folders()
-            .iter()
-            .filter(|folder| !folder.is_absolute())
-        {
-            let message = format!(
-                "{folder:?} is not an absolute path, such as {:?}",
-                HOST_FOLDERS[0]
-            );
+        for folder in self.registry.folders().iter().filter(|folder| !folder.is_absolute()) {
+            let message = format!("{folder:?} is not an absolute path, such as {:?}", HOST_FOLDERS[0]);
             mistakes.push(Problem::invalid(&["registry", "config_path"], message));
         }
         mistakes
@@ -85,12 +70,7 @@ mod tests {
 
     #[test]
     fn config_path_is_a_list_and_empty_means_the_usual_places() {
-        let folders = |path: &str| {
-            Registry {
-                config_path: path.to_owned(),
-            }
-            .folders()
-        };
+        let folders = |path: &str| Registry { config_path: path.to_owned() }.folders();
         assert_eq!(folders(""), HOST_FOLDERS.map(PathBuf::from));
         assert_eq!(folders("/a:/b:"), [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
@@ -99,9 +79,7 @@ mod tests {
     fn bad_values_are_refused_by_name() {
         let config = ImagesConfig {
             snapshotter: "zfs".into(),
-            registry: Registry {
-                config_path: "certs.d".into(),
-            },
+            registry: Registry { config_path: "certs.d".into() },
             ..Default::default()
         };
         let keys: Vec<_> = config.mistakes().into_iter().map(|it| it.key.join(".")).collect();

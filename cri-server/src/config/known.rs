@@ -76,12 +76,7 @@ const RUNTIME: &[&[&str]] = &[
     &["containerd", "runtimes", ANY, "pod_annotations"],
     &["containerd", "runtimes", ANY, "container_annotations"],
     &["containerd", "runtimes", ANY, "privileged_without_host_devices"],
-    &[
-        "containerd",
-        "runtimes",
-        ANY,
-        "privileged_without_host_devices_all_devices_allowed",
-    ],
+    &["containerd", "runtimes", ANY, "privileged_without_host_devices_all_devices_allowed"],
     &["containerd", "runtimes", ANY, "cgroup_writable"],
     &["containerd", "runtimes", ANY, "base_runtime_spec"],
     &["containerd", "runtimes", ANY, "cni_conf_dir"],
@@ -152,10 +147,8 @@ pub(super) fn in_plugin(uri: &str, key: &[String]) -> bool {
 
 /// Whether containerd may have a plugin `uri`.
 pub(super) fn is_plugin(uri: &str) -> bool {
-    let has_type = |kind: &&str| {
-        uri.strip_prefix(*kind)
-            .is_some_and(|id| id.len() > 1 && id.starts_with('.'))
-    };
+    let has_type =
+        |kind: &&str| uri.strip_prefix(*kind).is_some_and(|id| id.len() > 1 && id.starts_with('.'));
     PLUGIN_TYPES.iter().any(has_type)
 }
 
@@ -196,13 +189,7 @@ mod tests {
     #[test]
     fn a_plugin_of_containerds_types_is_known() {
         assert!(is_plugin("io.containerd.nri.v1.nri") && is_plugin("io.containerd.runtime.v2.task"));
-        for typo in [
-            "io.containerd.nri.v1.",
-            "io.containerd.nri.v1",
-            "io.containerd.nir.v1.nri",
-            "cri",
-            "",
-        ] {
+        for typo in ["io.containerd.nri.v1.", "io.containerd.nri.v1", "io.containerd.nir.v1.nri", "cri", ""] {
             assert!(!is_plugin(typo), "{typo}");
         }
     }

@@ -47,9 +47,7 @@ impl Config {
     /// The configuration of nobody's making.
     pub fn defaults(schemas: &Schemas) -> Self {
         let loaded = examine(Document::empty(), &Overrides::default(), schemas);
-        loaded
-            .expect("a test holds every default to its own rules")
-            .config
+        loaded.expect("a test holds every default to its own rules").config
     }
 }
 
@@ -60,11 +58,7 @@ pub(super) fn examine(
 ) -> Result<Loaded, ConfigError> {
     let mut table = document.table.clone();
     let (moves, version) = to_current_version(&document, &mut table);
-    let mut report = Report {
-        document: &document,
-        moves,
-        findings: Vec::new(),
-    };
+    let mut report = Report { document: &document, moves, findings: Vec::new() };
     report.problems(&[], version.into_iter().collect(), known::in_root);
 
     let (raw, problems) = check::<RawConfig>(table);
@@ -77,35 +71,21 @@ pub(super) fn examine(
         let prefix = ["plugins".to_owned(), uri.clone()];
         match checked.get_mut(uri) {
             Some((_, problems)) => {
-                report.problems(&prefix, std::mem::take(problems), |key| {
-                    known::in_plugin(uri, key)
-                });
+                report.problems(&prefix, std::mem::take(problems), |key| known::in_plugin(uri, key));
             }
             None if table.is_empty() => {}
-            None => report.problems(&prefix, vec![Problem::unknown(Vec::new())], |_| {
-                known::is_plugin(uri)
-            }),
+            None => report.problems(&prefix, vec![Problem::unknown(Vec::new())], |_| known::is_plugin(uri)),
         }
     }
-    config.plugins = checked
-        .into_iter()
-        .map(|(uri, (effective, _))| (uri, effective))
-        .collect();
+    config.plugins = checked.into_iter().map(|(uri, (effective, _))| (uri, effective)).collect();
 
     let mut findings = report.findings;
     findings.sort_by_key(|finding| finding.line);
-    if findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Mistake)
-    {
+    if findings.iter().any(|finding| finding.severity == Severity::Mistake) {
         findings.retain(|finding| finding.severity == Severity::Mistake);
         return Err(ConfigError::Mistakes { findings });
     }
-    Ok(Loaded {
-        config,
-        file: document.path.clone(),
-        findings,
-    })
+    Ok(Loaded { config, file: document.path.clone(), findings })
 }
 
 /// Migrates `table` and sets its version; or says what is wrong with that.
@@ -116,17 +96,11 @@ fn to_current_version(document: &Document, table: &mut Table) -> (Moves, Option<
     let right = format!("write version = {VERSION} (2, 3 and 4 are understood)");
     let problem = |message: String| Some(Problem::invalid(&["version"], message));
     let (moves, problem) = match table.get("version") {
-        None => (
-            Moves::default(),
-            problem(format!("is missing, which means version 1; {right}")),
-        ),
+        None => (Moves::default(), problem(format!("is missing, which means version 1; {right}"))),
         Some(Value::Integer(2)) => (migrate::from_version_2(table), None),
         Some(Value::Integer(3)) => (Moves::default(), None),
         Some(Value::Integer(4)) => (migrate::from_version_4(table), None),
-        Some(other) => (
-            Moves::default(),
-            problem(format!("{other} is not supported; {right}")),
-        ),
+        Some(other) => (Moves::default(), problem(format!("{other} is not supported; {right}"))),
     };
     table.insert("version".to_owned(), Value::Integer(VERSION));
     (moves, problem)
@@ -149,17 +123,9 @@ impl Report<'_> {
                 }
                 ProblemKind::Unknown => (Severity::Unknown, "is not a known key".to_owned()),
             };
-            let place = self
-                .moves
-                .origin(&prefix.iter().chain(&key).cloned().collect::<Vec<_>>());
+            let place = self.moves.origin(&prefix.iter().chain(&key).cloned().collect::<Vec<_>>());
             let (file, line) = (self.document.path.clone(), self.document.line(&place));
-            self.findings.push(Finding {
-                severity,
-                file,
-                line,
-                key: dotted(&place),
-                message,
-            });
+            self.findings.push(Finding { severity, file, line, key: dotted(&place), message });
         }
     }
 
@@ -172,14 +138,7 @@ impl Report<'_> {
                 key: flag.to_owned(),
                 message,
             }),
-            (_, kind) => self.problems(
-                &[],
-                vec![Problem {
-                    key: problem.key,
-                    kind,
-                }],
-                |_| false,
-            ),
+            (_, kind) => self.problems(&[], vec![Problem { key: problem.key, kind }], |_| false),
         }
     }
 }

@@ -50,12 +50,7 @@ fn the_same_settings_in_three_versions_are_the_same() {
     assert_eq!(configs[0], configs[1]);
     assert_eq!(configs[1], configs[2]);
     assert_eq!(configs[0].address, Path::new("/run/a.sock"));
-    assert_eq!(
-        configs[0].runtime().containerd.runtimes["runc"]
-            .options
-            .binary_name,
-        "/bin/r"
-    );
+    assert_eq!(configs[0].runtime().containerd.runtimes["runc"].options.binary_name, "/bin/r");
     assert_eq!(configs[0].images().registry.folders(), [Path::new("/certs")]);
 }
 
@@ -63,10 +58,7 @@ fn the_same_settings_in_three_versions_are_the_same() {
 fn other_versions_are_refused_by_name() {
     for (text, part) in [
         ("root = '/r'", "version: is missing, which means version 1"),
-        (
-            "version = 1",
-            "config.toml:1: version: 1 is not supported; write version = 3",
-        ),
+        ("version = 1", "config.toml:1: version: 1 is not supported; write version = 3"),
         ("version = 5", "version: 5 is not supported"),
         ("version = '3'", "version: \"3\" is not supported"),
     ] {
@@ -95,10 +87,7 @@ fn all_mistakes_come_at_once_with_their_lines() {
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
-        assert!(
-            found.starts_with(expected),
-            "{found} does not start with {expected}"
-        );
+        assert!(found.starts_with(expected), "{found} does not start with {expected}");
     }
 }
 
@@ -109,11 +98,7 @@ fn unknown_and_unused_keys_are_told_apart() {
          enable_selinus = false\n[plugins.'io.containerd.nri.v1.nri']\ndisable = true\n[plugins.'io.nothing']\na = 1"
     );
     let loaded = load_text(&text).expect("only remarks");
-    let found: Vec<_> = loaded
-        .findings
-        .iter()
-        .map(|it| (it.line, it.severity, it.key.as_str()))
-        .collect();
+    let found: Vec<_> = loaded.findings.iter().map(|it| (it.line, it.severity, it.key.as_str())).collect();
     let runtime = |key: &str| format!("plugins.\"{RUNTIME_PLUGIN}\".{key}");
     let expected = [
         (Some(2), Severity::NotUsed, "oom_score"),
@@ -141,26 +126,13 @@ fn flags_win_and_their_mistakes_name_the_flag() {
         log_level: Some(LogLevel::Trace),
         ..Overrides::default()
     };
-    let config = load_with(
-        "version = 3\nstate = '/other'\n[debug]\nlevel = 'warn'",
-        &overrides,
-    )
-    .expect("good")
-    .config;
-    assert_eq!(
-        (config.state.as_path(), config.log_level),
-        (Path::new("/tmp/state"), LogLevel::Trace)
-    );
+    let config =
+        load_with("version = 3\nstate = '/other'\n[debug]\nlevel = 'warn'", &overrides).expect("good").config;
+    assert_eq!((config.state.as_path(), config.log_level), (Path::new("/tmp/state"), LogLevel::Trace));
 
-    let overrides = Overrides {
-        root: Some("here".into()),
-        ..Overrides::default()
-    };
+    let overrides = Overrides { root: Some("here".into()), ..Overrides::default() };
     let found = mistakes(load_with("version = 3\nroot = '/fine'", &overrides));
-    assert!(
-        found.len() == 1 && found[0].starts_with("--root: \"here\" is not an absolute"),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].starts_with("--root: \"here\" is not an absolute"), "{found:?}");
 }
 
 #[test]

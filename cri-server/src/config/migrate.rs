@@ -20,14 +20,8 @@ const TO_IMAGES: &[(&[&str], &[&str])] = &[
     (&["stats_collect_period"], &["stats_collect_period"]),
     (&["sandbox_image"], &["pinned_images", "sandbox"]),
     (&["containerd", "snapshotter"], &["snapshotter"]),
-    (
-        &["containerd", "disable_snapshot_annotations"],
-        &["disable_snapshot_annotations"],
-    ),
-    (
-        &["containerd", "discard_unpacked_layers"],
-        &["discard_unpacked_layers"],
-    ),
+    (&["containerd", "disable_snapshot_annotations"], &["disable_snapshot_annotations"]),
+    (&["containerd", "discard_unpacked_layers"], &["discard_unpacked_layers"]),
 ];
 
 /// Keys that stay with the old plugin in version 3 as well: the streaming server's.
@@ -57,11 +51,7 @@ pub(super) struct Moves {
 impl Moves {
     /// The place in the file of what stands at `key` in version 3.
     pub(super) fn origin(&self, key: &[String]) -> Vec<String> {
-        let longest = self
-            .moves
-            .iter()
-            .filter(|(_, to)| key.starts_with(to))
-            .max_by_key(|(_, to)| to.len());
+        let longest = self.moves.iter().filter(|(_, to)| key.starts_with(to)).max_by_key(|(_, to)| to.len());
         match longest {
             Some((from, to)) => from.iter().chain(&key[to.len()..]).cloned().collect(),
             None => key.to_vec(),
@@ -80,15 +70,9 @@ impl Moves {
 pub(super) fn from_version_2(table: &mut Table) -> Moves {
     let mut moves = Moves::default();
     for (from, to) in TO_IMAGES {
-        moves.relocate(
-            table,
-            &join(&[PLUGINS, OLD_CRI], from),
-            &join(&[PLUGINS, IMAGES_PLUGIN], to),
-        );
+        moves.relocate(table, &join(&[PLUGINS, OLD_CRI], from), &join(&[PLUGINS, IMAGES_PLUGIN], to));
     }
-    let rest: Vec<String> = old_cri_keys(table)
-        .filter(|key| !STAYS.contains(&key.as_str()))
-        .collect();
+    let rest: Vec<String> = old_cri_keys(table).filter(|key| !STAYS.contains(&key.as_str())).collect();
     for key in &rest {
         moves.relocate(table, &[PLUGINS, OLD_CRI, key], &[PLUGINS, RUNTIME_PLUGIN, key]);
     }
@@ -105,10 +89,7 @@ pub(super) fn from_version_4(table: &mut Table) -> Moves {
 }
 
 fn old_cri_keys(table: &Table) -> impl Iterator<Item = String> {
-    let plugin = table
-        .get(PLUGINS)
-        .and_then(|plugins| plugins.get(OLD_CRI))
-        .and_then(Value::as_table);
+    let plugin = table.get(PLUGINS).and_then(|plugins| plugins.get(OLD_CRI)).and_then(Value::as_table);
     plugin.into_iter().flat_map(Table::keys).cloned()
 }
 
@@ -155,19 +136,10 @@ mod tests {
         let mut table: Table = text.parse().expect("valid toml");
         let moves = from_version_2(&mut table);
         let plugin = |uri: &str| table[PLUGINS][uri].as_table().cloned().unwrap_or_default();
-        assert_eq!(
-            plugin(IMAGES_PLUGIN)["registry"]["config_path"].as_str(),
-            Some("/c")
-        );
+        assert_eq!(plugin(IMAGES_PLUGIN)["registry"]["config_path"].as_str(), Some("/c"));
         assert_eq!(plugin(IMAGES_PLUGIN)["snapshotter"].as_str(), Some("overlayfs"));
-        assert_eq!(
-            plugin(IMAGES_PLUGIN)["pinned_images"]["sandbox"].as_str(),
-            Some("p")
-        );
-        assert_eq!(
-            plugin(RUNTIME_PLUGIN)["containerd"]["runtimes"]["x"]["runtime_type"].as_str(),
-            Some("t")
-        );
+        assert_eq!(plugin(IMAGES_PLUGIN)["pinned_images"]["sandbox"].as_str(), Some("p"));
+        assert_eq!(plugin(RUNTIME_PLUGIN)["containerd"]["runtimes"]["x"]["runtime_type"].as_str(), Some("t"));
         assert_eq!(plugin(OLD_CRI).keys().collect::<Vec<_>>(), ["stream_server_port"]);
         assert_eq!(
             moves.origin(&key(&[PLUGINS, IMAGES_PLUGIN, "snapshotter"])),

@@ -71,9 +71,7 @@ impl FromStr for LogLevel {
             "info" | "" => Ok(Self::Info),
             "debug" => Ok(Self::Debug),
             "trace" => Ok(Self::Trace),
-            _ => Err(NoLogLevel {
-                value: value.to_owned(),
-            }),
+            _ => Err(NoLogLevel { value: value.to_owned() }),
         }
     }
 }
@@ -118,31 +116,14 @@ pub(super) fn resolve(raw: &RawConfig, overrides: &Overrides) -> (Config, Vec<Mi
             None => value,
             Some(message) => {
                 let flag = given.as_ref().map(|_| flag);
-                mistakes.push(Misplaced {
-                    problem: Problem::invalid(key, message),
-                    flag,
-                });
+                mistakes.push(Misplaced { problem: Problem::invalid(key, message), flag });
                 PathBuf::from(default)
             }
         }
     };
-    let root = path(
-        &["root"],
-        "--root",
-        &overrides.root,
-        &raw.root,
-        &defaults.root,
-        usize::MAX,
-    );
+    let root = path(&["root"], "--root", &overrides.root, &raw.root, &defaults.root, usize::MAX);
     let state_limit = MAX_SOCKET_PATH - SHIM_SOCKET_SUFFIX;
-    let state = path(
-        &["state"],
-        "--state",
-        &overrides.state,
-        &raw.state,
-        &defaults.state,
-        state_limit,
-    );
+    let state = path(&["state"], "--state", &overrides.state, &raw.state, &defaults.state, state_limit);
     let address = path(
         &["grpc", "address"],
         "--address",
@@ -152,23 +133,15 @@ pub(super) fn resolve(raw: &RawConfig, overrides: &Overrides) -> (Config, Vec<Mi
         MAX_SOCKET_PATH,
     );
     if root == state {
-        let message = format!(
-            "is the same folder as root, {}; it must be another one",
-            root.display()
-        );
-        mistakes.push(Misplaced {
-            problem: Problem::invalid(&["state"], message),
-            flag: None,
-        });
+        let message = format!("is the same folder as root, {}; it must be another one", root.display());
+        mistakes.push(Misplaced { problem: Problem::invalid(&["state"], message), flag: None });
     }
     let mut values = |problem| mistakes.push(Misplaced { problem, flag: None });
     let config = Config {
         root,
         state,
         address,
-        log_level: overrides
-            .log_level
-            .unwrap_or_else(|| level(&raw.debug.level, &mut values)),
+        log_level: overrides.log_level.unwrap_or_else(|| level(&raw.debug.level, &mut values)),
         log_format: format_of(&raw.debug.format, &mut values),
         disabled_plugins: plugin_ids("disabled_plugins", &raw.disabled_plugins, &mut values),
         required_plugins: plugin_ids("required_plugins", &raw.required_plugins, &mut values),
@@ -179,18 +152,9 @@ pub(super) fn resolve(raw: &RawConfig, overrides: &Overrides) -> (Config, Vec<Mi
 
 fn check_path(path: &Path, limit: usize) -> Option<String> {
     let length = path.as_os_str().len();
-    if !path.is_absolute()
-        || path
-            .components()
-            .any(|part| part == std::path::Component::ParentDir)
-    {
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
         Some(format!("{path:?} is not an absolute path without .."))
-    } else if path
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .any(u8::is_ascii_control)
-    {
+    } else if path.as_os_str().as_encoded_bytes().iter().any(u8::is_ascii_control) {
         Some(format!("{path:?} has control characters"))
     } else if length > limit {
         Some(format!(
@@ -213,10 +177,7 @@ fn format_of(value: &str, mistake: &mut impl FnMut(Problem)) -> LogFormat {
         "text" | "" => LogFormat::Text,
         "json" => LogFormat::Json,
         _ => {
-            mistake(Problem::invalid(
-                &["debug", "format"],
-                format!("{value:?} is not one of text, json"),
-            ));
+            mistake(Problem::invalid(&["debug", "format"], format!("{value:?} is not one of text, json")));
             LogFormat::Text
         }
     }

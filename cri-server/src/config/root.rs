@@ -57,18 +57,13 @@ impl Default for RawConfig {
 
 impl Default for RawGrpc {
     fn default() -> Self {
-        Self {
-            address: ADDRESS.to_owned(),
-        }
+        Self { address: ADDRESS.to_owned() }
     }
 }
 
 impl Default for RawDebug {
     fn default() -> Self {
-        Self {
-            level: LEVEL.to_owned(),
-            format: FORMAT.to_owned(),
-        }
+        Self { level: LEVEL.to_owned(), format: FORMAT.to_owned() }
     }
 }
 

@@ -89,11 +89,7 @@ impl Default for HandlerConfig {
 
 impl Default for HandlerOptions {
     fn default() -> Self {
-        Self {
-            binary_name: RUNC_BINARY.to_owned(),
-            root: String::new(),
-            systemd_cgroup: false,
-        }
+        Self { binary_name: RUNC_BINARY.to_owned(), root: String::new(), systemd_cgroup: false }
     }
 }
 
@@ -102,18 +98,13 @@ where
     D: Deserializer<'de>,
 {
     let mut runtimes = BTreeMap::deserialize(deserializer)?;
-    runtimes
-        .entry(DEFAULT_HANDLER.to_owned())
-        .or_insert_with(HandlerConfig::default);
+    runtimes.entry(DEFAULT_HANDLER.to_owned()).or_insert_with(HandlerConfig::default);
     Ok(runtimes)
 }
 
 impl Schema for RuntimeConfig {
     fn mistakes(&self) -> Vec<Problem> {
-        let ContainerdConfig {
-            default_runtime_name,
-            runtimes,
-        } = &self.containerd;
+        let ContainerdConfig { default_runtime_name, runtimes } = &self.containerd;
         let mut mistakes = Vec::new();
         if !runtimes.contains_key(default_runtime_name) {
             let known = runtimes.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -138,27 +129,18 @@ impl HandlerConfig {
     fn mistakes(&self, name: &str) -> Vec<Problem> {
         let mut mistakes = Vec::new();
         let mut refuse = |key: &[&str], message: String| {
-            let path: Vec<&str> = ["containerd", "runtimes", name]
-                .into_iter()
-                .chain(key.iter().copied())
-                .collect();
+            let path: Vec<&str> =
+                ["containerd", "runtimes", name].into_iter().chain(key.iter().copied()).collect();
             mistakes.push(Problem::invalid(&path, message));
         };
         let relative = |path: &str| !path.is_empty() && !path.starts_with('/');
         if relative(&self.runtime_path) {
-            refuse(
-                &["runtime_path"],
-                format!("{:?} is not an absolute path of a shim", self.runtime_path),
-            );
+            refuse(&["runtime_path"], format!("{:?} is not an absolute path of a shim", self.runtime_path));
         }
         if self.runtime_type.is_empty() {
             refuse(&["runtime_type"], format!("is empty; write {RUNC_TYPE:?}"));
         }
-        let HandlerOptions {
-            binary_name,
-            root,
-            systemd_cgroup,
-        } = &self.options;
+        let HandlerOptions { binary_name, root, systemd_cgroup } = &self.options;
         if binary_name.is_empty() || (binary_name.contains('/') && relative(binary_name)) {
             let message =
                 format!("{binary_name:?} is neither a name in PATH, such as {RUNC_BINARY:?}, nor absolute");
@@ -191,10 +173,7 @@ mod tests {
             let (config, problems) = checked(text);
             assert!(problems.is_empty(), "{problems:?}");
             let runc = &config.containerd.runtimes["runc"];
-            assert_eq!(
-                (runc.runtime_type.as_str(), runc.options.binary_name.as_str()),
-                (RUNC_TYPE, "runc")
-            );
+            assert_eq!((runc.runtime_type.as_str(), runc.options.binary_name.as_str()), (RUNC_TYPE, "runc"));
             assert!(runc.is_ours());
         }
     }
@@ -205,10 +184,7 @@ mod tests {
         let (config, problems) = checked(text);
         assert!(problems.is_empty(), "{problems:?}");
         let options = &config.containerd.runtimes["slow"].options;
-        assert_eq!(
-            (options.binary_name.as_str(), options.root.as_str()),
-            ("/opt/bin/runc", "/run/slow")
-        );
+        assert_eq!((options.binary_name.as_str(), options.root.as_str()), ("/opt/bin/runc", "/run/slow"));
     }
 
     #[test]

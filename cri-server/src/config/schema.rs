@@ -23,20 +23,12 @@ pub enum ProblemKind {
 
 impl Problem {
     pub fn unknown(key: Vec<String>) -> Self {
-        Self {
-            key,
-            kind: ProblemKind::Unknown,
-        }
+        Self { key, kind: ProblemKind::Unknown }
     }
 
     pub fn invalid(key: &[&str], message: impl Into<String>) -> Self {
         let key = key.iter().map(|part| (*part).to_owned()).collect();
-        Self {
-            key,
-            kind: ProblemKind::Invalid {
-                message: message.into(),
-            },
-        }
+        Self { key, kind: ProblemKind::Invalid { message: message.into() } }
     }
 }
 
@@ -69,10 +61,7 @@ pub fn check<C: Schema>(mut table: toml::Table) -> (C, Vec<Problem>) {
             }
             Err((key, message)) => {
                 let removed = remove(&mut table, &key);
-                problems.push(Problem {
-                    key,
-                    kind: ProblemKind::Invalid { message },
-                });
+                problems.push(Problem { key, kind: ProblemKind::Invalid { message } });
                 if !removed {
                     return (C::default(), problems);
                 }
@@ -122,10 +111,9 @@ fn remove(table: &mut toml::Table, key: &[String]) -> bool {
     match key {
         [] => false,
         [last] => table.remove(last).is_some(),
-        [first, rest @ ..] => table
-            .get_mut(first)
-            .and_then(toml::Value::as_table_mut)
-            .is_some_and(|inner| remove(inner, rest)),
+        [first, rest @ ..] => {
+            table.get_mut(first).and_then(toml::Value::as_table_mut).is_some_and(|inner| remove(inner, rest))
+        }
     }
 }
 
@@ -139,9 +127,7 @@ pub struct Schemas {
 impl Schemas {
     /// Those whose types live in this module.
     pub fn builtin() -> Self {
-        let mut schemas = Self {
-            checks: BTreeMap::new(),
-        };
+        let mut schemas = Self { checks: BTreeMap::new() };
         schemas.add(IMAGES_PLUGIN, effective::<ImagesConfig>);
         schemas.add(RUNTIME_PLUGIN, effective::<RuntimeConfig>);
         schemas
@@ -166,19 +152,13 @@ impl Schemas {
         tables: &BTreeMap<String, toml::Table>,
     ) -> BTreeMap<String, (toml::Table, Vec<Problem>)> {
         let table = |uri: &String| tables.get(uri).cloned().unwrap_or_default();
-        self.checks
-            .iter()
-            .map(|(uri, check)| (uri.clone(), check(table(uri))))
-            .collect()
+        self.checks.iter().map(|(uri, check)| (uri.clone(), check(table(uri)))).collect()
     }
 }
 
 fn effective<C: Schema>(table: toml::Table) -> (toml::Table, Vec<Problem>) {
     let (value, problems) = check::<C>(table);
-    (
-        toml::Table::try_from(value).expect("a configuration type is a table of plain values"),
-        problems,
-    )
+    (toml::Table::try_from(value).expect("a configuration type is a table of plain values"), problems)
 }
 
 #[cfg(test)]
@@ -201,21 +181,13 @@ mod tests {
 
     impl Default for Sample {
         fn default() -> Self {
-            Self {
-                depth: 3,
-                name: "sample".into(),
-                inner: BTreeMap::new(),
-            }
+            Self { depth: 3, name: "sample".into(), inner: BTreeMap::new() }
         }
     }
 
     impl Schema for Sample {
         fn mistakes(&self) -> Vec<Problem> {
-            if self.depth > 9 {
-                vec![Problem::invalid(&["depth"], "is more than 9")]
-            } else {
-                Vec::new()
-            }
+            if self.depth > 9 { vec![Problem::invalid(&["depth"], "is more than 9")] } else { Vec::new() }
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use cri_proto::v1;
 use pod_sandbox::spec::{ContainerMetadata, ContainerSpec, ImageReference, MountSpec, PodSpec, Propagation};
+use pod_sandbox::user::ResolvedUser;
 use pod_sandbox::{ContainerState, ContainerView};
 use serde_json::{Value, json};
 
@@ -73,11 +74,7 @@ fn image(image: v1::ImageSpec) -> Result<ImageReference, ConvertError> {
 fn env(variable: v1::KeyValue) -> Result<(String, String), ConvertError> {
     match String::from_utf8(variable.value) {
         Ok(value) => Ok((variable.key, value)),
-        Err(_) => Err(invalid(
-            "environment variable",
-            variable.key,
-            "has a value that is not UTF-8",
-        )),
+        Err(_) => Err(invalid("environment variable", variable.key, "has a value that is not UTF-8")),
     }
 }
 
@@ -96,11 +93,7 @@ fn mount(mount: v1::Mount) -> Result<MountSpec, ConvertError> {
     if mount.recursive_read_only {
         // KEP-3857 names these two combinations as errors.
         if !mount.readonly || propagation != Propagation::Private {
-            return Err(invalid(
-                "recursive_read_only mount",
-                place(),
-                "is not read-only and private",
-            ));
+            return Err(invalid("recursive_read_only mount", place(), "is not read-only and private"));
         }
         return unimplemented(format!("the recursively read-only mount at {:?}", place()));
     }
@@ -128,16 +121,11 @@ fn log_path(folder: Option<&Path>, path: &str) -> Result<Option<PathBuf>, Conver
         return Ok(None);
     };
     one_line("log_path", path)?;
-    let inside = Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let inside =
+        Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     let is_file = Path::new(path).file_name().is_some() && !path.ends_with('/');
     if !inside || !is_file {
-        return Err(invalid(
-            "log_path",
-            path,
-            "is not a file inside the pod's log directory",
-        ));
+        return Err(invalid("log_path", path, "is not a file inside the pod's log directory"));
     }
     Ok(Some(folder.join(path)))
 }
@@ -160,17 +148,17 @@ fn identity(view: &ContainerView) -> v1::ContainerMetadata {
 
 /// As it was asked for.
 fn image_spec(view: &ContainerView) -> v1::ImageSpec {
-    let ImageReference {
-        image,
-        user_specified,
-        annotations,
-    } = view.spec.image.clone();
-    v1::ImageSpec {
-        image,
-        annotations,
-        user_specified_image: user_specified,
-        ..Default::default()
+    let ImageReference { image, user_specified, annotations } = view.spec.image.clone();
+    v1::ImageSpec { image, annotations, user_specified_image: user_specified, ..Default::default() }
+}
+
+/// People read the status: it names the image as the user wrote it.
+fn shown_image(view: &ContainerView) -> v1::ImageSpec {
+    let mut spec = image_spec(view);
+    if !spec.user_specified_image.is_empty() {
+        spec.image.clone_from(&spec.user_specified_image);
     }
+    spec
 }
 
 pub(crate) fn summary(view: &ContainerView) -> v1::Container {
@@ -195,7 +183,7 @@ pub(crate) fn status(view: &ContainerView) -> v1::ContainerStatus {
         state: state(&view.state).into(),
         created_at: view.created_at.nanos(),
         started_at: view.state.started_at().map_or(0, |at| at.nanos()),
-        image: Some(image_spec(view)),
+        image: Some(shown_image(view)),
         image_ref: view.image.id.to_string(),
         image_id: view.image.id.to_string(),
         labels: view.spec.labels.clone(),
@@ -206,11 +194,8 @@ pub(crate) fn status(view: &ContainerView) -> v1::ContainerStatus {
             linux: Some(resources::message(&view.spec.resources)),
             windows: None,
         }),
-        stop_signal: view
-            .spec
-            .stop_signal
-            .and_then(signal::from_number)
-            .map_or(0, Into::into),
+        user: view.user.as_ref().map(user_message),
+        stop_signal: view.spec.stop_signal.and_then(signal::from_number).map_or(0, Into::into),
         ..Default::default()
     };
     match &view.state {
@@ -230,6 +215,16 @@ pub(crate) fn status(view: &ContainerView) -> v1::ContainerStatus {
         | ContainerState::Stopping { .. } => {}
     }
     status
+}
+
+/// KEP-3619: whom the container's first process runs as, with its groups.
+fn user_message(user: &ResolvedUser) -> v1::ContainerUser {
+    let linux = v1::LinuxContainerUser {
+        uid: i64::from(user.uid),
+        gid: i64::from(user.gid),
+        supplemental_groups: user.additional_gids.iter().map(|gid| i64::from(*gid)).collect(),
+    };
+    v1::ContainerUser { linux: Some(linux) }
 }
 
 fn mount_message(mount: &MountSpec) -> v1::Mount {

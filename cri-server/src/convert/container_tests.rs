@@ -18,19 +18,13 @@ fn pod() -> PodSpec {
 
 fn config() -> v1::ContainerConfig {
     v1::ContainerConfig {
-        metadata: Some(v1::ContainerMetadata {
-            name: "main".into(),
-            attempt: 3,
-        }),
+        metadata: Some(v1::ContainerMetadata { name: "main".into(), attempt: 3 }),
         image: Some(v1::ImageSpec {
             image: "sha256:1".into(),
             user_specified_image: "busybox".into(),
             ..Default::default()
         }),
-        envs: vec![v1::KeyValue {
-            key: "A".into(),
-            value: b"1\n2".to_vec(),
-        }],
+        envs: vec![v1::KeyValue { key: "A".into(), value: b"1\n2".to_vec() }],
         mounts: vec![v1::Mount {
             container_path: "/data".into(),
             host_path: "/srv".into(),
@@ -59,10 +53,7 @@ fn with_security(
     change(&mut context);
     with(|config| {
         let security_context = Some(context);
-        config.linux = Some(v1::LinuxContainerConfig {
-            security_context,
-            ..Default::default()
-        });
+        config.linux = Some(v1::LinuxContainerConfig { security_context, ..Default::default() });
     })
 }
 
@@ -79,6 +70,7 @@ fn view(state: ContainerState) -> ContainerView {
             config: ImageConfig::default(),
         }),
         created_at: Timestamp(5),
+        user: None,
         state,
         snapshotter: "overlayfs".into(),
         snapshot_key: SnapshotKey::parse("c1").expect("valid"),
@@ -87,37 +79,19 @@ fn view(state: ContainerState) -> ContainerView {
 
 #[test]
 fn a_container_is_taken_and_given_back_as_it_is() {
-    let exit = ContainerExit {
-        code: 3,
-        reason: ExitReason::Error,
-        message: "m".into(),
-        at: Timestamp(9),
-    };
-    let view = view(ContainerState::Exited {
-        since: Some(Timestamp(6)),
-        exit,
-    });
+    let exit = ContainerExit { code: 3, reason: ExitReason::Error, message: "m".into(), at: Timestamp(9) };
+    let view = view(ContainerState::Exited { since: Some(Timestamp(6)), exit });
     let status = status(&view);
     let asked = config();
-    assert_eq!(
-        (status.metadata.clone(), status.image.clone()),
-        (asked.metadata, asked.image)
-    );
-    assert_eq!(
-        (&status.labels, &status.annotations),
-        (&asked.labels, &asked.annotations)
-    );
+    assert_eq!(status.metadata, asked.metadata);
+    assert_eq!(status.image.as_ref().map(|it| it.image.as_str()), Some("busybox"));
+    assert_eq!(summary(&view).image, asked.image);
+    assert_eq!((&status.labels, &status.annotations), (&asked.labels, &asked.annotations));
     assert_eq!(status.mounts, asked.mounts);
     assert_eq!(status.log_path, "/var/log/pods/web/main/3.log");
     assert_eq!(status.stop_signal, asked.stop_signal);
-    assert_eq!(
-        (status.created_at, status.started_at, status.finished_at),
-        (5, 6, 9)
-    );
-    assert_eq!(
-        (status.exit_code, status.reason.as_str(), status.message.as_str()),
-        (3, "Error", "m")
-    );
+    assert_eq!((status.created_at, status.started_at, status.finished_at), (5, 6, 9));
+    assert_eq!((status.exit_code, status.reason.as_str(), status.message.as_str()), (3, "Error", "m"));
     assert_eq!(status.state(), v1::ContainerState::ContainerExited);
     let id = format!("sha256:{}", "b".repeat(64));
     assert_eq!((&status.image_id, &status.image_ref), (&id, &id));
@@ -133,24 +107,9 @@ fn states_are_the_cris_four() {
     let table = [
         (ContainerState::Created, v1::ContainerState::ContainerCreated),
         (ContainerState::Starting, v1::ContainerState::ContainerCreated),
-        (
-            ContainerState::Running {
-                pid: 1,
-                since: Timestamp(1),
-            },
-            v1::ContainerState::ContainerRunning,
-        ),
-        (
-            ContainerState::Stopping {
-                pid: 1,
-                since: Timestamp(1),
-            },
-            v1::ContainerState::ContainerRunning,
-        ),
-        (
-            ContainerState::Unknown { why: "?".into() },
-            v1::ContainerState::ContainerUnknown,
-        ),
+        (ContainerState::Running { pid: 1, since: Timestamp(1) }, v1::ContainerState::ContainerRunning),
+        (ContainerState::Stopping { pid: 1, since: Timestamp(1) }, v1::ContainerState::ContainerRunning),
+        (ContainerState::Unknown { why: "?".into() }, v1::ContainerState::ContainerUnknown),
     ];
     for (from, expected) in table {
         assert_eq!(status(&view(from)).state(), expected);
@@ -159,16 +118,10 @@ fn states_are_the_cris_four() {
 
 #[test]
 fn info_has_the_pid_and_the_runtime_spec() {
-    let running = view(ContainerState::Running {
-        pid: 42,
-        since: Timestamp(1),
-    });
+    let running = view(ContainerState::Running { pid: 42, since: Timestamp(1) });
     let info = info(&running, Some(r#"{"ociVersion":"1.2.0"}"#.to_owned()));
     let value: Value = serde_json::from_str(&info["info"]).expect("JSON");
-    assert_eq!(
-        (&value["pid"], &value["runtimeSpec"]["ociVersion"]),
-        (&json!(42), &json!("1.2.0"))
-    );
+    assert_eq!((&value["pid"], &value["runtimeSpec"]["ociVersion"]), (&json!(42), &json!("1.2.0")));
     assert_eq!(value["sandboxID"], "p1");
 }
 
@@ -176,20 +129,22 @@ fn info_has_the_pid_and_the_runtime_spec() {
 fn a_container_without_options_takes_the_pods_pid_mode() {
     assert_eq!(with(|_| ()).expect("good").security.pid, PidMode::Container);
     let pid = |mode: NamespaceMode| {
-        let options = Some(v1::NamespaceOption {
-            pid: mode.into(),
-            ..Default::default()
-        });
+        let options = Some(v1::NamespaceOption { pid: mode.into(), ..Default::default() });
         with_security(|it| it.namespace_options = options).map(|spec| spec.security.pid)
     };
     assert_eq!(pid(NamespaceMode::Node), Ok(PidMode::Host));
     assert_eq!(pid(NamespaceMode::Container), Ok(PidMode::Container));
     for later in [NamespaceMode::Pod, NamespaceMode::Target] {
-        assert!(
-            matches!(pid(later), Err(ConvertError::Unimplemented { .. })),
-            "{later:?}"
-        );
+        assert!(matches!(pid(later), Err(ConvertError::Unimplemented { .. })), "{later:?}");
     }
+}
+
+#[test]
+fn a_pod_wide_pid_namespace_is_refused_at_the_container() {
+    let mut pod = pod();
+    pod.pid = PidMode::Pod;
+    let error = container_spec(Some(config()), &pod).expect_err("not yet");
+    assert_eq!(error.kind(), ErrorKind::Unimplemented, "{error}");
 }
 
 #[test]
@@ -201,10 +156,7 @@ fn users_and_groups() {
         it.supplemental_groups = vec![1234, 5678];
     });
     let security = user.expect("good").security;
-    assert_eq!(
-        (security.user, security.group),
-        (Some(UserSpec::Uid(1001)), Some(1002))
-    );
+    assert_eq!((security.user, security.group), (Some(UserSpec::Uid(1001)), Some(1002)));
     assert_eq!(security.supplemental_groups, [1234, 5678]);
     let named = with_security(|it| it.run_as_username = "nobody".into()).expect("good");
     assert_eq!(named.security.user, Some(UserSpec::Name("nobody".into())));
@@ -221,10 +173,7 @@ fn users_and_groups() {
         },
     ];
     for change in bad {
-        assert_eq!(
-            with_security(change).expect_err("refused").kind(),
-            ErrorKind::InvalidArgument
-        );
+        assert_eq!(with_security(change).expect_err("refused").kind(), ErrorKind::InvalidArgument);
     }
 }
 
@@ -235,10 +184,7 @@ fn capabilities_lose_prefix_and_case() {
         drop_capabilities: vec!["net_raw".into()],
         ..Default::default()
     };
-    let capabilities = with_security(|it| it.capabilities = Some(wish))
-        .expect("good")
-        .security
-        .capabilities;
+    let capabilities = with_security(|it| it.capabilities = Some(wish)).expect("good").security.capabilities;
     assert_eq!(
         (capabilities.add, capabilities.drop),
         (vec!["NET_ADMIN".into(), "ALL".into()], vec!["NET_RAW".into()])
@@ -249,10 +195,7 @@ fn capabilities_lose_prefix_and_case() {
 #[expect(deprecated, reason = "older clients send only this")]
 fn seccomp_comes_from_the_profile_or_the_older_text() {
     let profile = |kind: i32, path: &str| {
-        Some(v1::SecurityProfile {
-            profile_type: kind,
-            localhost_ref: path.to_owned(),
-        })
+        Some(v1::SecurityProfile { profile_type: kind, localhost_ref: path.to_owned() })
     };
     let of = |profile: Option<v1::SecurityProfile>, text: &str| {
         let text = text.to_owned();
@@ -295,40 +238,21 @@ fn what_comes_later_is_refused_by_name() {
         ("terminal", |it| it.tty = true),
         ("standard input", |it| it.stdin = true),
         ("/dev/x", |it| {
-            it.devices = vec![v1::Device {
-                container_path: "/dev/x".into(),
-                ..Default::default()
-            }];
+            it.devices = vec![v1::Device { container_path: "/dev/x".into(), ..Default::default() }];
         }),
-        ("v/c=n", |it| {
-            it.cdi_devices = vec![v1::CdiDevice { name: "v/c=n".into() }]
-        }),
-        ("image volume", |it| {
-            it.mounts[0].image = Some(v1::ImageSpec::default())
-        }),
-        ("id-mapped", |it| {
-            it.mounts[0].uid_mappings = vec![v1::IdMapping::default()]
-        }),
-        ("mount options", |it| {
-            it.mounts[0].mount_options = vec!["noexec".into()]
-        }),
+        ("v/c=n", |it| it.cdi_devices = vec![v1::CdiDevice { name: "v/c=n".into() }]),
+        ("image volume", |it| it.mounts[0].image = Some(v1::ImageSpec::default())),
+        ("id-mapped", |it| it.mounts[0].uid_mappings = vec![v1::IdMapping::default()]),
+        ("mount options", |it| it.mounts[0].mount_options = vec!["noexec".into()]),
         ("recursively read-only", |it| {
             it.mounts[0].propagation = 0;
             (it.mounts[0].readonly, it.mounts[0].recursive_read_only) = (true, true);
         }),
         ("AppArmor", |it| {
-            let profile = v1::SecurityProfile {
-                profile_type: 2,
-                localhost_ref: "mine".into(),
-            };
-            let security_context = Some(v1::LinuxContainerSecurityContext {
-                apparmor: Some(profile),
-                ..Default::default()
-            });
-            it.linux = Some(v1::LinuxContainerConfig {
-                security_context,
-                ..Default::default()
-            });
+            let profile = v1::SecurityProfile { profile_type: 2, localhost_ref: "mine".into() };
+            let security_context =
+                Some(v1::LinuxContainerSecurityContext { apparmor: Some(profile), ..Default::default() });
+            it.linux = Some(v1::LinuxContainerConfig { security_context, ..Default::default() });
         }),
     ];
     for (what, change) in table {
@@ -350,9 +274,7 @@ fn bad_values_are_refused_by_name() {
         ("environment variable", |it| it.envs[0].value = vec![0xff]),
         ("container_path", |it| it.mounts[0].container_path = "data".into()),
         ("host_path", |it| it.mounts[0].host_path.clear()),
-        ("recursive_read_only", |it| {
-            it.mounts[0].recursive_read_only = true
-        }),
+        ("recursive_read_only", |it| it.mounts[0].recursive_read_only = true),
     ];
     for (what, change) in table {
         let error = with(change).expect_err(what);

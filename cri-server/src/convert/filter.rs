@@ -10,10 +10,7 @@ use super::{container, pod};
 pub(crate) fn sandboxes(filter: Option<v1::PodSandboxFilter>, views: Vec<SandboxView>) -> Vec<SandboxView> {
     let Some(filter) = filter else { return views };
     let state = |view: &SandboxView| {
-        filter
-            .state
-            .as_ref()
-            .is_none_or(|it| it.state == i32::from(pod::state(&view.state)))
+        filter.state.as_ref().is_none_or(|it| it.state == i32::from(pod::state(&view.state)))
     };
     let matches = |view: &SandboxView| {
         view.id.as_str().starts_with(&filter.id)
@@ -29,10 +26,7 @@ pub(crate) fn containers(
 ) -> Vec<ContainerView> {
     let Some(filter) = filter else { return views };
     let state = |view: &ContainerView| {
-        filter
-            .state
-            .as_ref()
-            .is_none_or(|it| it.state == i32::from(container::state(&view.state)))
+        filter.state.as_ref().is_none_or(|it| it.state == i32::from(container::state(&view.state)))
     };
     let matches = |view: &ContainerView| {
         view.id.as_str().starts_with(&filter.id)

@@ -32,22 +32,8 @@ pub(crate) fn input(image: ResolvedImage) -> Result<ImageInput, ConvertError> {
 }
 
 pub(crate) fn auth(auth: v1::AuthConfig) -> Auth {
-    let v1::AuthConfig {
-        username,
-        password,
-        auth,
-        server_address,
-        identity_token,
-        registry_token,
-    } = auth;
-    Auth {
-        username,
-        password,
-        auth,
-        server_address,
-        identity_token,
-        registry_token,
-    }
+    let v1::AuthConfig { username, password, auth, server_address, identity_token, registry_token } = auth;
+    Auth { username, password, auth, server_address, identity_token, registry_token }
 }
 
 /// `spec.image` names the id, so that what is listed can be given back as it is.
@@ -59,10 +45,7 @@ pub(crate) fn image(image: &Image) -> v1::Image {
         size: image.size,
         uid: image.uid.map(|uid| v1::Int64Value { value: uid.into() }),
         username: image.username.clone(),
-        spec: Some(v1::ImageSpec {
-            image: id.clone(),
-            ..Default::default()
-        }),
+        spec: Some(v1::ImageSpec { image: id.clone(), ..Default::default() }),
         pinned: image.pinned,
         id,
     }
@@ -90,9 +73,7 @@ pub(crate) fn info(image: ResolvedImage) -> BTreeMap<String, String> {
 pub(crate) fn filesystem(usage: &FsInfo) -> v1::FilesystemUsage {
     v1::FilesystemUsage {
         timestamp: usage.timestamp.nanos(),
-        fs_id: Some(v1::FilesystemIdentifier {
-            mountpoint: usage.mountpoint.to_string_lossy().into_owned(),
-        }),
+        fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.mountpoint.to_string_lossy().into_owned() }),
         used_bytes: Some(v1::UInt64Value { value: usage.bytes }),
         inodes_used: Some(v1::UInt64Value { value: usage.inodes }),
     }

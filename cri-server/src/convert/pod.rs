@@ -67,19 +67,12 @@ fn hostname(hostname: String) -> Result<String, ConvertError> {
 
 /// A configuration without any entry is none: the node's resolv.conf is used.
 fn dns(config: Option<v1::DnsConfig>) -> Result<Option<DnsSpec>, ConvertError> {
-    let Some(v1::DnsConfig {
-        servers,
-        searches,
-        options,
-    }) = config
-    else {
+    let Some(v1::DnsConfig { servers, searches, options }) = config else {
         return Ok(None);
     };
-    for (what, values) in [
-        ("DNS server", &servers),
-        ("DNS search domain", &searches),
-        ("DNS option", &options),
-    ] {
+    for (what, values) in
+        [("DNS server", &servers), ("DNS search domain", &searches), ("DNS option", &options)]
+    {
         for value in values {
             one_line(what, value)?;
             if value.is_empty() || value.contains(char::is_whitespace) {
@@ -88,11 +81,7 @@ fn dns(config: Option<v1::DnsConfig>) -> Result<Option<DnsSpec>, ConvertError> {
         }
     }
     let nothing = servers.is_empty() && searches.is_empty() && options.is_empty();
-    Ok((!nothing).then_some(DnsSpec {
-        servers,
-        searches,
-        options,
-    }))
+    Ok((!nothing).then_some(DnsSpec { servers, searches, options }))
 }
 
 /// Only a pod that can take containers is READY.
@@ -108,18 +97,8 @@ pub(super) fn state(state: &SandboxState) -> v1::PodSandboxState {
 }
 
 fn identity(spec: &PodSpec) -> v1::PodSandboxMetadata {
-    let PodMetadata {
-        name,
-        uid,
-        namespace,
-        attempt,
-    } = spec.metadata.clone();
-    v1::PodSandboxMetadata {
-        name,
-        uid,
-        namespace,
-        attempt,
-    }
+    let PodMetadata { name, uid, namespace, attempt } = spec.metadata.clone();
+    v1::PodSandboxMetadata { name, uid, namespace, attempt }
 }
 
 /// With the node's network there is no IP of the pod's; the kubelet takes the node's.
@@ -131,9 +110,7 @@ pub(crate) fn status(view: &SandboxView) -> v1::PodSandboxStatus {
         state: state(&view.state).into(),
         created_at: view.created_at.nanos(),
         network: Some(v1::PodSandboxNetworkStatus::default()),
-        linux: Some(v1::LinuxPodSandboxStatus {
-            namespaces: Some(v1::Namespace { options }),
-        }),
+        linux: Some(v1::LinuxPodSandboxStatus { namespaces: Some(v1::Namespace { options }) }),
         labels: view.spec.labels.clone(),
         annotations: view.spec.annotations.clone(),
         runtime_handler: view.spec.runtime_handler.clone(),
@@ -154,11 +131,7 @@ pub(crate) fn summary(view: &SandboxView) -> v1::PodSandbox {
 
 /// One key, `info`, whose value is JSON: what crictl prints beside the status.
 pub(crate) fn info(view: &SandboxView) -> BTreeMap<String, String> {
-    let stages = view
-        .timings
-        .0
-        .iter()
-        .map(|(stage, took)| ((*stage).to_owned(), json!(micros(*took))));
+    let stages = view.timings.0.iter().map(|(stage, took)| ((*stage).to_owned(), json!(micros(*took))));
     let (state, why) = match &view.state {
         SandboxState::SettingUp { stage } => ("SettingUp", Some(format!("{stage:?}"))),
         SandboxState::Ready { .. } => ("Ready", None),

@@ -11,19 +11,11 @@ use runtime_core::ids::SandboxId;
 use super::*;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 fn modes(network: NamespaceMode, pid: NamespaceMode, ipc: NamespaceMode) -> v1::NamespaceOption {
-    v1::NamespaceOption {
-        network: network.into(),
-        pid: pid.into(),
-        ipc: ipc.into(),
-        ..Default::default()
-    }
+    v1::NamespaceOption { network: network.into(), pid: pid.into(), ipc: ipc.into(), ..Default::default() }
 }
 
 /// A pod on the node's network, as a kubelet asks for it.
@@ -60,11 +52,7 @@ fn with(change: impl FnOnce(&mut v1::PodSandboxConfig)) -> Result<PodSpec, Conve
 fn with_modes(options: v1::NamespaceOption) -> Result<PodSpec, ConvertError> {
     with(|config| {
         let linux = config.linux.as_mut().expect("it has one");
-        linux
-            .security_context
-            .as_mut()
-            .expect("it has one")
-            .namespace_options = Some(options);
+        linux.security_context.as_mut().expect("it has one").namespace_options = Some(options);
     })
 }
 
@@ -82,35 +70,23 @@ fn view(state: SandboxState) -> SandboxView {
 #[test]
 fn a_kubelets_pod_is_taken_as_it_is() {
     let spec = with(|_| ()).expect("a good pod");
-    assert_eq!(
-        (spec.network, spec.ipc, &spec.pid),
-        (NetworkMode::Host, IpcMode::Pod, &PidMode::Container)
-    );
+    assert_eq!((spec.network, spec.ipc, &spec.pid), (NetworkMode::Host, IpcMode::Pod, &PidMode::Container));
     assert_eq!(spec.metadata.attempt, 2);
     assert_eq!(spec.labels, config().labels);
     assert_eq!(spec.annotations, config().annotations);
     assert_eq!((spec.hostname.as_str(), spec.dns.is_none()), ("", true));
     assert_eq!(spec.log_directory.as_deref(), Some("/var/log/pods/web".as_ref()));
-    assert_eq!(
-        (spec.cgroup_parent.as_str(), spec.runtime_handler.as_str()),
-        ("/kubepods/podu", "runc")
-    );
+    assert_eq!((spec.cgroup_parent.as_str(), spec.runtime_handler.as_str()), ("/kubepods/podu", "runc"));
 }
 
 #[test]
 fn status_and_summary_give_everything_back() {
     let status = status(&view(SandboxState::Ready { since: Timestamp(8) }));
     assert_eq!(status.metadata, config().metadata);
-    assert_eq!(
-        (&status.labels, &status.annotations),
-        (&config().labels, &config().annotations)
-    );
+    assert_eq!((&status.labels, &status.annotations), (&config().labels, &config().annotations));
     assert_eq!((status.id.as_str(), status.created_at), ("pod1", 7));
     assert_eq!(status.state(), v1::PodSandboxState::SandboxReady);
-    let options = status
-        .linux
-        .and_then(|it| it.namespaces)
-        .and_then(|it| it.options);
+    let options = status.linux.and_then(|it| it.namespaces).and_then(|it| it.options);
     let asked = modes(NamespaceMode::Node, NamespaceMode::Container, NamespaceMode::Pod);
     assert_eq!(options, Some(asked));
 
@@ -135,22 +111,12 @@ fn namespace_modes_are_what_this_version_can_make() {
     let later = [modes(Pod, Container, Pod), modes(Node, Pod, Pod)];
     for options in later {
         let error = with_modes(options.clone()).expect_err("not yet");
-        assert!(
-            matches!(error, ConvertError::Unimplemented { .. }),
-            "{options:?}: {error}"
-        );
+        assert!(matches!(error, ConvertError::Unimplemented { .. }), "{options:?}: {error}");
     }
-    let never = [
-        modes(Container, Container, Pod),
-        modes(Node, Target, Pod),
-        modes(Node, Container, Target),
-    ];
+    let never = [modes(Container, Container, Pod), modes(Node, Target, Pod), modes(Node, Container, Target)];
     for options in never {
         let error = with_modes(options.clone()).expect_err("never");
-        assert!(
-            matches!(error, ConvertError::Invalid { .. }),
-            "{options:?}: {error}"
-        );
+        assert!(matches!(error, ConvertError::Invalid { .. }), "{options:?}: {error}");
     }
     let mut strange = modes(Node, Container, Pod);
     strange.pid = 99;
@@ -168,47 +134,27 @@ fn what_comes_later_is_refused() {
     let sysctl = with(|it| {
         it.linux.as_mut().expect("it has one").sysctls = map(&[("kernel.shm_rmid_forced", "1")]);
     });
-    assert!(
-        sysctl
-            .expect_err("not yet")
-            .to_string()
-            .contains("kernel.shm_rmid_forced")
-    );
+    assert!(sysctl.expect_err("not yet").to_string().contains("kernel.shm_rmid_forced"));
     let mut options = modes(NamespaceMode::Node, NamespaceMode::Container, NamespaceMode::Pod);
-    options.userns_options = Some(v1::UserNamespace {
-        mode: NamespaceMode::Pod.into(),
-        ..Default::default()
-    });
-    assert!(matches!(
-        with_modes(options),
-        Err(ConvertError::Unimplemented { .. })
-    ));
+    options.userns_options =
+        Some(v1::UserNamespace { mode: NamespaceMode::Pod.into(), ..Default::default() });
+    assert!(matches!(with_modes(options), Err(ConvertError::Unimplemented { .. })));
 }
 
 #[test]
 fn dns_is_taken_when_it_says_anything() {
     let dns = |servers: &[&str], options: &[&str]| {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        v1::DnsConfig {
-            servers: words(servers),
-            searches: Vec::new(),
-            options: words(options),
-        }
+        v1::DnsConfig { servers: words(servers), searches: Vec::new(), options: words(options) }
     };
     let spec = with(|it| it.dns_config = Some(dns(&["10.10.10.10"], &["ndots:8"]))).expect("good");
     assert_eq!(
         spec.dns.map(|it| (it.servers, it.options)),
         Some((vec!["10.10.10.10".into()], vec!["ndots:8".into()]))
     );
-    assert_eq!(
-        with(|it| it.dns_config = Some(dns(&[], &[]))).expect("good").dns,
-        None
-    );
+    assert_eq!(with(|it| it.dns_config = Some(dns(&[], &[]))).expect("good").dns, None);
     for bad in ["10.0.0.1\nnameserver 6.6.6.6", "", "a b"] {
-        assert!(
-            with(|it| it.dns_config = Some(dns(&[bad], &[]))).is_err(),
-            "{bad:?}"
-        );
+        assert!(with(|it| it.dns_config = Some(dns(&[bad], &[]))).is_err(), "{bad:?}");
     }
 }
 
@@ -219,26 +165,17 @@ fn bad_values_are_refused_by_name() {
         ("metadata", |it| it.metadata = None),
         ("name", |it| it.metadata.as_mut().expect("there").name.clear()),
         ("uid", |it| it.metadata.as_mut().expect("there").uid.clear()),
-        ("namespace", |it| {
-            it.metadata.as_mut().expect("there").namespace = "a\nb".into()
-        }),
+        ("namespace", |it| it.metadata.as_mut().expect("there").namespace = "a\nb".into()),
         ("hostname", |it| it.hostname = "host\nname".into()),
         ("hostname", |it| it.hostname = "h".repeat(65)),
         ("log_directory", |it| it.log_directory = "logs".into()),
-        ("log_directory", |it| {
-            it.log_directory = "/var/log/../../etc".into()
-        }),
-        ("cgroup_parent", |it| {
-            it.linux.as_mut().expect("there").cgroup_parent = "/a/../../b".into()
-        }),
+        ("log_directory", |it| it.log_directory = "/var/log/../../etc".into()),
+        ("cgroup_parent", |it| it.linux.as_mut().expect("there").cgroup_parent = "/a/../../b".into()),
     ];
     for (what, change) in table {
         let error = with(change).expect_err(what);
         assert!(error.to_string().contains(what), "{error}");
         assert_eq!(error.kind(), runtime_core::error::ErrorKind::InvalidArgument);
     }
-    assert!(matches!(
-        pod_spec(None, String::new()),
-        Err(ConvertError::Missing { .. })
-    ));
+    assert!(matches!(pod_spec(None, String::new()), Err(ConvertError::Missing { .. })));
 }

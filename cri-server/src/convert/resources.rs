@@ -6,10 +6,7 @@ use pod_sandbox::spec::{HugepageLimit, LinuxResources};
 /// `None` sets nothing.
 pub(super) fn resources(wish: Option<v1::LinuxContainerResources>) -> LinuxResources {
     let wish = wish.unwrap_or_default();
-    let hugepage = |it: v1::HugepageLimit| HugepageLimit {
-        page_size: it.page_size,
-        limit_bytes: it.limit,
-    };
+    let hugepage = |it: v1::HugepageLimit| HugepageLimit { page_size: it.page_size, limit_bytes: it.limit };
     LinuxResources {
         cpu_period: wish.cpu_period,
         cpu_quota: wish.cpu_quota,
@@ -26,10 +23,8 @@ pub(super) fn resources(wish: Option<v1::LinuxContainerResources>) -> LinuxResou
 
 /// As it was asked for.
 pub(super) fn message(resources: &LinuxResources) -> v1::LinuxContainerResources {
-    let hugepage = |it: &HugepageLimit| v1::HugepageLimit {
-        page_size: it.page_size.clone(),
-        limit: it.limit_bytes,
-    };
+    let hugepage =
+        |it: &HugepageLimit| v1::HugepageLimit { page_size: it.page_size.clone(), limit: it.limit_bytes };
     v1::LinuxContainerResources {
         cpu_period: resources.cpu_period,
         cpu_quota: resources.cpu_quota,
@@ -58,10 +53,7 @@ mod tests {
             oom_score_adj: -5,
             cpuset_cpus: "0".into(),
             cpuset_mems: "1".into(),
-            hugepage_limits: vec![v1::HugepageLimit {
-                page_size: "2MB".into(),
-                limit: 0,
-            }],
+            hugepage_limits: vec![v1::HugepageLimit { page_size: "2MB".into(), limit: 0 }],
             unified: [("memory.high".to_owned(), "6".to_owned())].into(),
             memory_swap_limit_in_bytes: 7,
         };

@@ -15,6 +15,9 @@ use pod_sandbox::spec::{
 
 use super::{ConvertError, invalid, kernel_id, unimplemented};
 
+/// What a refused container is told.
+const POD_PID: &str = "PID namespace mode POD (use CONTAINER or NODE)";
+
 /// The modes of a pod.
 pub(super) struct PodModes {
     pub(super) network: NetworkMode,
@@ -22,41 +25,30 @@ pub(super) struct PodModes {
     pub(super) pid: PidMode,
 }
 
-/// Only what this version can make: the node's network, and no PID namespace of the whole pod.
+/// Only what this version can make: the node's network. A PID namespace of the whole pod is refused when a
+/// container wants to be in it.
 pub(super) fn pod_modes(options: Option<v1::NamespaceOption>) -> Result<PodModes, ConvertError> {
     let options = options.unwrap_or_default();
     let network = match mode("network namespace mode", options.network)? {
         NamespaceMode::Node => NetworkMode::Host,
         NamespaceMode::Pod => return unimplemented("a pod network (network namespace mode POD; use NODE)"),
         NamespaceMode::Container | NamespaceMode::Target => {
-            return Err(invalid(
-                "network namespace mode",
-                options.network,
-                "is neither POD nor NODE",
-            ));
+            return Err(invalid("network namespace mode", options.network, "is neither POD nor NODE"));
         }
     };
     let ipc = match mode("IPC namespace mode", options.ipc)? {
         NamespaceMode::Pod => IpcMode::Pod,
         NamespaceMode::Node => IpcMode::Host,
         NamespaceMode::Container | NamespaceMode::Target => {
-            return Err(invalid(
-                "IPC namespace mode",
-                options.ipc,
-                "is neither POD nor NODE",
-            ));
+            return Err(invalid("IPC namespace mode", options.ipc, "is neither POD nor NODE"));
         }
     };
     let pid = match mode("PID namespace mode", options.pid)? {
         NamespaceMode::Container => PidMode::Container,
         NamespaceMode::Node => PidMode::Host,
-        NamespaceMode::Pod => return unimplemented("PID namespace mode POD (use CONTAINER or NODE)"),
+        NamespaceMode::Pod => return unimplemented(POD_PID),
         NamespaceMode::Target => {
-            return Err(invalid(
-                "PID namespace mode",
-                options.pid,
-                "has no meaning for a pod",
-            ));
+            return Err(invalid("PID namespace mode", options.pid, "has no meaning for a pod"));
         }
     };
     user_namespace(options.userns_options)?;
@@ -66,7 +58,10 @@ pub(super) fn pod_modes(options: Option<v1::NamespaceOption>) -> Result<PodModes
 /// A container without options takes the pod's.
 fn container_pid(options: Option<v1::NamespaceOption>, pod: &PodSpec) -> Result<PidMode, ConvertError> {
     let Some(options) = options else {
-        return Ok(pod.pid.clone());
+        return match &pod.pid {
+            PidMode::Pod => unimplemented(POD_PID),
+            PidMode::Container | PidMode::Host | PidMode::Target(_) => Ok(pod.pid.clone()),
+        };
     };
     user_namespace(options.userns_options)?;
     match mode("PID namespace mode", options.pid)? {
@@ -74,7 +69,7 @@ fn container_pid(options: Option<v1::NamespaceOption>, pod: &PodSpec) -> Result<
         NamespaceMode::Node => Ok(PidMode::Host),
         // The pod's PID namespace is the node's then.
         NamespaceMode::Pod if pod.pid == PidMode::Host => Ok(PidMode::Host),
-        NamespaceMode::Pod => unimplemented("PID namespace mode POD (use CONTAINER or NODE)"),
+        NamespaceMode::Pod => unimplemented(POD_PID),
         NamespaceMode::Target => unimplemented("PID namespace mode TARGET"),
     }
 }
@@ -84,11 +79,9 @@ fn user_namespace(options: Option<v1::UserNamespace>) -> Result<(), ConvertError
     match mode("user namespace mode", options.mode)? {
         NamespaceMode::Node => Ok(()),
         NamespaceMode::Pod => unimplemented("a user namespace"),
-        NamespaceMode::Container | NamespaceMode::Target => Err(invalid(
-            "user namespace mode",
-            options.mode,
-            "is neither POD nor NODE",
-        )),
+        NamespaceMode::Container | NamespaceMode::Target => {
+            Err(invalid("user namespace mode", options.mode, "is neither POD nor NODE"))
+        }
     }
 }
 
@@ -103,28 +96,16 @@ pub(super) fn container(
 ) -> Result<SecuritySpec, ConvertError> {
     let context = context.unwrap_or_default();
     if context.privileged && !pod.privileged {
-        return Err(invalid(
-            "privileged",
-            true,
-            "is not allowed by the pod's own security context",
-        ));
+        return Err(invalid("privileged", true, "is not allowed by the pod's own security context"));
     }
     let seccomp = seccomp(&context)?;
     app_armor(&context)?;
     let user = user(&context)?;
-    let group = context
-        .run_as_group
-        .map(|it| kernel_id("run_as_group", it.value))
-        .transpose()?;
+    let group = context.run_as_group.map(|it| kernel_id("run_as_group", it.value)).transpose()?;
     if group.is_some() && user.is_none() {
-        return Err(ConvertError::Missing {
-            what: "run_as_user or run_as_username, with run_as_group",
-        });
+        return Err(ConvertError::Missing { what: "run_as_user or run_as_username, with run_as_group" });
     }
-    let groups = context
-        .supplemental_groups
-        .iter()
-        .map(|gid| kernel_id("supplemental group", *gid));
+    let groups = context.supplemental_groups.iter().map(|gid| kernel_id("supplemental group", *gid));
     Ok(SecuritySpec {
         privileged: context.privileged,
         pid: container_pid(context.namespace_options, pod)?,
@@ -146,11 +127,7 @@ fn user(context: &v1::LinuxContainerSecurityContext) -> Result<Option<UserSpec>,
         (None, "") => Ok(None),
         (None, name) => Ok(Some(UserSpec::Name(name.to_owned()))),
         (Some(uid), "") => Ok(Some(UserSpec::Uid(kernel_id("run_as_user", uid.value)?))),
-        (Some(_), name) => Err(invalid(
-            "run_as_username",
-            name,
-            "comes together with run_as_user",
-        )),
+        (Some(_), name) => Err(invalid("run_as_username", name, "comes together with run_as_user")),
     }
 }
 

@@ -49,10 +49,7 @@ pub(super) fn number(signal: Signal) -> Option<i32> {
     if signal == Signal::RuntimeDefault {
         return None;
     }
-    let listed = NUMBERS
-        .iter()
-        .find(|(it, _)| *it == signal)
-        .map(|(_, number)| *number);
+    let listed = NUMBERS.iter().find(|(it, _)| *it == signal).map(|(_, number)| *number);
     listed.or(Some(signal as i32 - REAL_TIME_OFFSET))
 }
 
@@ -61,10 +58,7 @@ pub(super) fn from_number(number: i32) -> Option<Signal> {
     if REAL_TIME.contains(&number) {
         return Signal::try_from(number + REAL_TIME_OFFSET).ok();
     }
-    NUMBERS
-        .iter()
-        .find(|(_, it)| *it == number)
-        .map(|(signal, _)| *signal)
+    NUMBERS.iter().find(|(_, it)| *it == number).map(|(signal, _)| *signal)
 }
 
 #[cfg(test)]
@@ -96,13 +90,7 @@ mod tests {
             let signal = from_number(value).expect("every number has a signal");
             assert_eq!(number(signal), Some(value));
         }
-        assert_eq!(
-            (from_number(6), from_number(29)),
-            (Some(Signal::Sigabrt), Some(Signal::Sigio))
-        );
-        assert_eq!(
-            (from_number(0), from_number(32), from_number(65)),
-            (None, None, None)
-        );
+        assert_eq!((from_number(6), from_number(29)), (Some(Signal::Sigabrt), Some(Signal::Sigio)));
+        assert_eq!((from_number(0), from_number(32), from_number(65)), (None, None, None));
     }
 }

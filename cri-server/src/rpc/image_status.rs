@@ -37,10 +37,7 @@ pub(crate) async fn remove(
 pub(crate) async fn fs_info(cri: &Cri) -> Result<v1::ImageFsInfoResponse, Status> {
     let usage = image::filesystem(&cri.images.fs_info().await.map_err(status)?);
     // Images and containers share one filesystem.
-    Ok(v1::ImageFsInfoResponse {
-        image_filesystems: vec![usage.clone()],
-        container_filesystems: vec![usage],
-    })
+    Ok(v1::ImageFsInfoResponse { image_filesystems: vec![usage.clone()], container_filesystems: vec![usage] })
 }
 
 fn named(image: Option<v1::ImageSpec>) -> Result<String, Status> {

@@ -27,23 +27,15 @@ const VALUED: [&str; 9] = [
 fn main() -> ExitCode {
     let own = std::env::current_exe().expect("a program knows its path");
     let folder = own.parent().expect("a file has a folder");
-    let name = own
-        .file_name()
-        .and_then(|name| name.to_str())
-        .expect("the wrapper's name is text");
-    let tool = name
-        .strip_suffix("-wrapper")
-        .expect("the wrapper is called <tool>-wrapper");
+    let name = own.file_name().and_then(|name| name.to_str()).expect("the wrapper's name is text");
+    let tool = name.strip_suffix("-wrapper").expect("the wrapper is called <tool>-wrapper");
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let stage = format!("{tool}-{}", subcommand(&arguments));
 
     stop_at(&folder.join("control").join(format!("{stage}.before")));
     let real = folder.join(format!("{tool}-real"));
     let after = folder.join("control").join(format!("{stage}.after"));
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the wrapper has to pass on all it has inherited"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the wrapper has to pass on all it has inherited")]
     let mut command = Command::new(&real);
     command.args(&arguments);
     if !after.exists() {
@@ -55,10 +47,7 @@ fn main() -> ExitCode {
     stop_at(&after);
     match ended {
         Ok(status) => {
-            let code = status
-                .code()
-                .or_else(|| status.signal().map(|signal| 128 + signal))
-                .unwrap_or(1);
+            let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
         Err(error) => {

@@ -18,16 +18,8 @@ const RESUMES: usize = 3;
 impl Pull<'_> {
     /// Holds an object before anyone looks whether it is there: from then on it cannot go.
     pub(super) async fn hold(&self, resources: Vec<Resource>) -> Result<(), PullError> {
-        let held = self
-            .puller
-            .parts
-            .leases
-            .add(&self.puller.namespace, &self.lease, resources)
-            .await;
-        held.map_err(|source| PullError::Lease {
-            image: self.image.clone(),
-            source,
-        })
+        let held = self.puller.parts.leases.add(&self.puller.namespace, &self.lease, resources).await;
+        held.map_err(|source| PullError::Lease { image: self.image.clone(), source })
     }
 
     fn has(&self, digest: &Digest) -> Result<bool, PullError> {
@@ -47,9 +39,7 @@ impl Pull<'_> {
     }
 
     pub(super) async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, PullError> {
-        let _turn = self
-            .until_cancelled(self.puller.once.turn(digest.as_str()))
-            .await?;
+        let _turn = self.until_cancelled(self.puller.once.turn(digest.as_str())).await?;
         self.hold(vec![Resource::Content(digest.clone())]).await?;
         let (content, namespace) = (&self.puller.parts.content, &self.puller.namespace);
         if self.has(digest)? {
@@ -79,15 +69,11 @@ impl Pull<'_> {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PullError> {
         let ended = tokio::task::spawn_blocking(work).await;
-        ended.map_err(|_| PullError::Lost {
-            image: self.image.clone(),
-        })
+        ended.map_err(|_| PullError::Lost { image: self.image.clone() })
     }
 
     pub(super) async fn fetch_blob(&self, blob: &Descriptor) -> Result<(), PullError> {
-        let _turn = self
-            .until_cancelled(self.puller.once.turn(blob.digest.as_str()))
-            .await?;
+        let _turn = self.until_cancelled(self.puller.once.turn(blob.digest.as_str())).await?;
         self.hold(vec![Resource::Content(blob.digest.clone())]).await?;
         if self.has(&blob.digest)? {
             return Ok(());
@@ -119,16 +105,10 @@ impl Pull<'_> {
         let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
         let name = format!("layer-{}", blob.digest);
         let opened = tokio::task::spawn_blocking(move || content.ingest(&namespace, &name)).await;
-        let mut ingest = opened
-            .map_err(|_| AttemptError::Cancelled)?
-            .map_err(AttemptError::Store)?;
+        let mut ingest = opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
         if ingest.offset() < blob.size || blob.size == 0 {
             let answer = self.session.blob(host, &blob.digest, ingest.offset());
-            let answer = self
-                .cancel
-                .run_until_cancelled(answer)
-                .await
-                .ok_or(AttemptError::Cancelled)??;
+            let answer = self.cancel.run_until_cancelled(answer).await.ok_or(AttemptError::Cancelled)??;
             if answer.offset != ingest.offset() {
                 ingest.reset().map_err(AttemptError::Store)?;
             }
@@ -137,9 +117,7 @@ impl Pull<'_> {
         let (blob, labels) = (blob.clone(), self.source_label());
         let committed =
             tokio::task::spawn_blocking(move || ingest.commit(&blob.digest, Some(blob.size), labels)).await;
-        committed
-            .map_err(|_| AttemptError::Cancelled)?
-            .map_err(AttemptError::Store)?;
+        committed.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
         Ok(())
     }
 
@@ -177,10 +155,7 @@ impl Pull<'_> {
             }
         }
         drop(sender);
-        let ingest = writer
-            .await
-            .map_err(|_| AttemptError::Cancelled)?
-            .map_err(AttemptError::Store)?;
+        let ingest = writer.await.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
         received.map(|()| ingest)
     }
 }

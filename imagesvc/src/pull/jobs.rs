@@ -30,10 +30,7 @@ struct Job {
 
 impl Jobs {
     pub(crate) fn new(puller: Puller) -> Self {
-        Self {
-            puller: Arc::new(puller),
-            running: Mutex::default(),
-        }
+        Self { puller: Arc::new(puller), running: Mutex::default() }
     }
 
     pub(crate) async fn pull(&self, request: PullRequest) -> Outcome {
@@ -41,11 +38,7 @@ impl Jobs {
         let image = reference.to_string();
         let job = self.join((reference, request.auth.clone()), request);
         let mut outcome = job.outcome.clone();
-        match outcome
-            .wait_for(Option::is_some)
-            .await
-            .map(|outcome| outcome.clone())
-        {
+        match outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
             Ok(Some(outcome)) => outcome,
             Ok(None) | Err(_) => Err(Arc::new(PullError::Lost { image })),
         }
@@ -73,9 +66,6 @@ impl Jobs {
             let pulled = puller.pull(reference, request, token).await;
             drop(sender.send(Some(pulled.map_err(Arc::new))));
         });
-        Job {
-            outcome,
-            _cancel: cancel.drop_guard(),
-        }
+        Job { outcome, _cancel: cancel.drop_guard() }
     }
 }

@@ -35,9 +35,8 @@ impl Pull<'_> {
         let layers = &manifest.manifest.layers;
         let parallel = self.puller.config.max_concurrent_downloads.max(1);
         // Fetching runs ahead of unpacking, in order, so that the lowest layer is never waited for in vain.
-        let mut fetched = stream::iter(0..layers.len())
-            .map(|at| self.fetch_blob(&layers[at]))
-            .buffered(parallel);
+        let mut fetched =
+            stream::iter(0..layers.len()).map(|at| self.fetch_blob(&layers[at])).buffered(parallel);
         let mut outcome = Ok(());
         let mut done = 0_usize;
         while let Some(next) = fetched.next().await {
@@ -50,18 +49,9 @@ impl Pull<'_> {
                 self.cancel.cancel();
                 continue;
             }
-            let parent = done
-                .checked_sub(1)
-                .map(|below| SnapshotKey::from(chains[below].clone()));
+            let parent = done.checked_sub(1).map(|below| SnapshotKey::from(chains[below].clone()));
             let (layer, diff_id, chain) = (&layers[done], &config.diff_ids[done], &chains[done]);
-            outcome = self
-                .unpack(&Step {
-                    layer,
-                    diff_id,
-                    chain,
-                    parent,
-                })
-                .await;
+            outcome = self.unpack(&Step { layer, diff_id, chain, parent }).await;
             if outcome.is_err() {
                 self.cancel.cancel();
             }
@@ -73,41 +63,26 @@ impl Pull<'_> {
     /// One record of the lease for all of it.
     async fn hold_all(&self, manifest: &PulledManifest, chains: &[ChainId]) -> Result<(), PullError> {
         let snapshotter = self.puller.parts.snapshotter.name().to_owned();
-        let blobs = manifest
-            .manifest
-            .layers
+        let blobs = manifest.manifest.layers.iter().map(|layer| Resource::Content(layer.digest.clone()));
+        let snapshots = chains
             .iter()
-            .map(|layer| Resource::Content(layer.digest.clone()));
-        let snapshots = chains.iter().map(|chain| Resource::Snapshot {
-            snapshotter: snapshotter.clone(),
-            key: chain.clone().into(),
-        });
+            .map(|chain| Resource::Snapshot { snapshotter: snapshotter.clone(), key: chain.clone().into() });
         self.hold(blobs.chain(snapshots).collect()).await
     }
 
     fn snapshot_error(&self, step: &Step<'_>, source: SnapshotError) -> PullError {
-        PullError::Snapshot {
-            image: self.image.clone(),
-            layer: step.layer.digest.clone(),
-            source,
-        }
+        PullError::Snapshot { image: self.image.clone(), layer: step.layer.digest.clone(), source }
     }
 
     fn unpack_error(&self, step: &Step<'_>, source: UnpackError) -> PullError {
         if matches!(source, UnpackError::Cancelled) {
             return self.cancelled();
         }
-        PullError::Unpack {
-            image: self.image.clone(),
-            layer: step.layer.digest.clone(),
-            source,
-        }
+        PullError::Unpack { image: self.image.clone(), layer: step.layer.digest.clone(), source }
     }
 
     async fn unpack(&self, step: &Step<'_>) -> Result<(), PullError> {
-        let _turn = self
-            .until_cancelled(self.puller.once.turn(step.chain.as_str()))
-            .await?;
+        let _turn = self.until_cancelled(self.puller.once.turn(step.chain.as_str())).await?;
         let (snapshotter, namespace) = (&self.puller.parts.snapshotter, &self.puller.namespace);
         match snapshotter.stat(namespace, &step.chain.clone().into()) {
             Ok(record) if record.kind == Kind::Committed => return Ok(()),
@@ -115,17 +90,10 @@ impl Pull<'_> {
             Err(error) => return Err(self.snapshot_error(step, error)),
         }
         let key = self.extract_key(step);
-        let resource = Resource::Snapshot {
-            snapshotter: snapshotter.name().to_owned(),
-            key: key.clone(),
-        };
+        let resource = Resource::Snapshot { snapshotter: snapshotter.name().to_owned(), key: key.clone() };
         self.hold(vec![resource]).await?;
         let labels = Labels::from([(SNAPSHOT_REF_LABEL.to_owned(), step.chain.to_string())]);
-        let new = NewSnapshot {
-            key: key.clone(),
-            parent: step.parent.clone(),
-            labels,
-        };
+        let new = NewSnapshot { key: key.clone(), parent: step.parent.clone(), labels };
         let mounts = snapshotter.prepare(namespace, new).await;
         let mounts = mounts.map_err(|source| self.snapshot_error(step, source))?;
         let target = Target::of_mounts(&mounts).map_err(|source| self.unpack_error(step, source))?;
@@ -150,10 +118,7 @@ impl Pull<'_> {
     }
 
     async fn apply(&self, step: &Step<'_>, target: Target) -> Result<(), PullError> {
-        let (content, namespace) = (
-            Arc::clone(&self.puller.parts.content),
-            self.puller.namespace.clone(),
-        );
+        let (content, namespace) = (Arc::clone(&self.puller.parts.content), self.puller.namespace.clone());
         let (digest, diff_id) = (step.layer.digest.clone(), step.diff_id.clone());
         let cancel = self.cancel.clone();
         let applied = self
@@ -171,17 +136,10 @@ impl Pull<'_> {
     async fn commit(&self, step: &Step<'_>, key: &SnapshotKey) -> Result<(), PullError> {
         let (snapshotter, namespace) = (&self.puller.parts.snapshotter, &self.puller.namespace);
         let labels = Labels::from([(SNAPSHOT_REF_LABEL.to_owned(), step.chain.to_string())]);
-        let committed = snapshotter
-            .commit(namespace, key, step.chain.clone().into(), labels)
-            .await;
+        let committed = snapshotter.commit(namespace, key, step.chain.clone().into(), labels).await;
         committed.map_err(|source| self.snapshot_error(step, source))?;
         let uncompressed = Labels::from([(UNCOMPRESSED_LABEL.to_owned(), step.diff_id.to_string())]);
-        let labelled = self
-            .puller
-            .parts
-            .content
-            .label(namespace, &step.layer.digest, uncompressed)
-            .await;
+        let labelled = self.puller.parts.content.label(namespace, &step.layer.digest, uncompressed).await;
         labelled.map_err(|source| self.content(source))
     }
 }

@@ -20,9 +20,7 @@ impl Once {
     pub(super) async fn turn(&self, name: &str) -> Turn {
         let semaphore = self.semaphore(name);
         let permit = semaphore.acquire_owned().await;
-        Turn {
-            _permit: permit.expect("these semaphores are never closed"),
-        }
+        Turn { _permit: permit.expect("these semaphores are never closed") }
     }
 
     fn semaphore(&self, name: &str) -> Arc<Semaphore> {

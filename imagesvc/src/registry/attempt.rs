@@ -48,15 +48,10 @@ impl AttemptError {
         match self {
             Self::Connect(_) | Self::Timeout(_) | Self::Body(_) => ErrorKind::Unavailable,
             Self::Status { status: 404, .. } => ErrorKind::NotFound,
-            Self::Status {
-                status: 401 | 403, ..
+            Self::Status { status: 401 | 403, .. } | Self::NoCredentials | Self::Token { .. } => {
+                ErrorKind::PermissionDenied
             }
-            | Self::NoCredentials
-            | Self::Token { .. } => ErrorKind::PermissionDenied,
-            Self::Status {
-                status: 429 | 500..=599,
-                ..
-            } => ErrorKind::Unavailable,
+            Self::Status { status: 429 | 500..=599, .. } => ErrorKind::Unavailable,
             Self::Status { .. } | Self::Challenge { .. } | Self::NoDigest | Self::Redirect { .. } => {
                 ErrorKind::FailedPrecondition
             }
@@ -71,20 +66,12 @@ impl AttemptError {
     /// Addresses of redirects may carry signatures: they are never shown.
     pub(super) fn of_send(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if error.is_timeout() {
-            Self::Timeout(error)
-        } else {
-            Self::Connect(error)
-        }
+        if error.is_timeout() { Self::Timeout(error) } else { Self::Connect(error) }
     }
 
     pub(super) fn of_body(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if error.is_timeout() {
-            Self::Timeout(error)
-        } else {
-            Self::Body(error)
-        }
+        if error.is_timeout() { Self::Timeout(error) } else { Self::Body(error) }
     }
 }
 
@@ -99,9 +86,7 @@ pub struct RegistryError {
 impl RegistryError {
     /// The last host is the registry itself: what it says counts.
     pub fn kind(&self) -> ErrorKind {
-        self.attempts
-            .last()
-            .map_or(ErrorKind::FailedPrecondition, |(_, error)| error.kind())
+        self.attempts.last().map_or(ErrorKind::FailedPrecondition, |(_, error)| error.kind())
     }
 }
 

@@ -1,13 +1,17 @@
 //! Credentials, challenges and tokens. A credential goes to the host it belongs to and to the token server which
 //! that host names, and nowhere else.
 
+mod challenge;
+
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
+
+pub(super) use challenge::{Challenge, challenges};
 
 use super::attempt::AttemptError;
 use super::client::read_capped;
@@ -35,9 +39,7 @@ pub struct Auth {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth")
-            .field("server_address", &self.server_address)
-            .finish_non_exhaustive()
+        f.debug_struct("Auth").field("server_address", &self.server_address).finish_non_exhaustive()
     }
 }
 
@@ -72,10 +74,7 @@ impl Auth {
                 password: self.password.clone(),
             };
         }
-        let decoded = STANDARD
-            .decode(self.auth.trim())
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         match decoded.as_deref().and_then(|pair| pair.split_once(':')) {
             Some((username, password)) => Credentials::Password {
                 username: username.to_owned(),
@@ -87,104 +86,13 @@ impl Auth {
 }
 
 fn canonical(host: &str) -> &str {
-    if DOCKER_HUB_NAMES.contains(&host) {
-        DOCKER_HUB_NAMES[0]
-    } else {
-        host
-    }
+    if DOCKER_HUB_NAMES.contains(&host) { DOCKER_HUB_NAMES[0] } else { host }
 }
 
 /// Server addresses come as hosts and as URLs such as `https://index.docker.io/v1/`.
 fn host_of_address(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
-}
-
-/// One challenge of a `WWW-Authenticate` header (RFC 9110, 11.6.1).
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
-    scheme: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl Challenge {
-    fn parameter(&self, name: &str) -> Option<&str> {
-        let found = self
-            .parameters
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.as_str())
-    }
-}
-
-pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
-    let values = headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values.flat_map(parse_challenges).collect()
-}
-
-fn parse_challenges(header: &str) -> Vec<Challenge> {
-    let mut found: Vec<Challenge> = Vec::new();
-    for item in split_items(header) {
-        let (head, value) = match item.split_once('=') {
-            Some((head, value)) => (head.trim(), Some(value.trim())),
-            None => (item.trim(), None),
-        };
-        let (scheme, key) = match (head.rsplit_once(char::is_whitespace), value) {
-            (Some((scheme, key)), Some(_)) => (Some(scheme.trim()), key),
-            (None, Some(_)) => (None, head),
-            (_, None) => (Some(head), ""),
-        };
-        if let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty()) {
-            found.push(Challenge {
-                scheme: scheme.to_ascii_lowercase(),
-                parameters: Vec::new(),
-            });
-        }
-        if let (Some(challenge), Some(value)) = (found.last_mut(), value) {
-            challenge.parameters.push((key.to_owned(), unquote(value)));
-        }
-    }
-    found
-}
-
-/// Splits at commas outside quotes.
-fn split_items(header: &str) -> Vec<&str> {
-    let (mut items, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, c) in header.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                items.push(&header[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    items.push(&header[start..]);
-    items.into_iter().filter(|item| !item.trim().is_empty()).collect()
-}
-
-fn unquote(value: &str) -> String {
-    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    let Some(inner) = inner else {
-        return value.to_owned();
-    };
-    let mut plain = String::with_capacity(inner.len());
-    let mut escaped = false;
-    for c in inner.chars() {
-        if c == '\\' && !escaped {
-            escaped = true;
-        } else {
-            plain.push(c);
-            escaped = false;
-        }
-    }
-    plain
 }
 
 #[derive(Deserialize)]
@@ -216,17 +124,12 @@ pub(super) async fn answer(
         }
         (None, _) if basic => return Err(AttemptError::NoCredentials),
         (None, _) => {
-            let challenge = challenges
-                .iter()
-                .map(|c| c.scheme.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
+            let challenge = challenges.iter().map(|c| c.scheme.as_str()).collect::<Vec<_>>().join(", ");
             return Err(AttemptError::Challenge { challenge });
         }
     };
-    let mut value = HeaderValue::try_from(value).map_err(|_| AttemptError::Challenge {
-        challenge: "a token with control characters".to_owned(),
-    })?;
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| AttemptError::Challenge { challenge: "a token with control characters".to_owned() })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -240,10 +143,7 @@ async fn token(
     repository: &str,
 ) -> Result<String, AttemptError> {
     let realm = challenge.parameter("realm").unwrap_or_default();
-    let failed = |why: String| AttemptError::Token {
-        realm: realm.chars().take(200).collect(),
-        why,
-    };
+    let failed = |why: String| AttemptError::Token { realm: realm.chars().take(200).collect(), why };
     let mut url = Url::parse(realm).map_err(|error| failed(error.to_string()))?;
     let secure = url.scheme() == "https" || (url.scheme() == "http" && endpoint.base.scheme() == "http");
     if !secure {
@@ -255,15 +155,8 @@ async fn token(
     let request = match credentials {
         Credentials::Identity(refresh) => {
             let mut form = url::form(&[("grant_type", "refresh_token"), ("service", service)]);
-            form.extend(url::form(&[
-                ("client_id", CLIENT_ID),
-                ("scope", scope),
-                ("refresh_token", refresh),
-            ]));
-            client
-                .post(url)
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(form.join("&"))
+            form.extend(url::form(&[("client_id", CLIENT_ID), ("scope", scope), ("refresh_token", refresh)]));
+            client.post(url).header("content-type", "application/x-www-form-urlencoded").body(form.join("&"))
         }
         Credentials::None | Credentials::Bearer(_) | Credentials::Password { .. } => {
             if !service.is_empty() {
@@ -278,10 +171,7 @@ async fn token(
             }
         }
     };
-    let response = request
-        .send()
-        .await
-        .map_err(|error| failed(chain(&error.without_url())))?;
+    let response = request.send().await.map_err(|error| failed(chain(&error.without_url())))?;
     if !response.status().is_success() {
         return Err(failed(format!("it answered {}", response.status().as_u16())));
     }
@@ -344,43 +234,15 @@ mod tests {
         ];
         for (server, registry, asked, given) in cases {
             let credentials = auth(server).for_endpoint(&endpoint(asked), registry);
-            assert_eq!(
-                credentials != Credentials::None,
-                given,
-                "{server} {registry} {asked}"
-            );
+            assert_eq!(credentials != Credentials::None, given, "{server} {registry} {asked}");
         }
     }
 
     #[test]
     fn encoded_credentials_are_understood() {
-        let auth = Auth {
-            auth: STANDARD.encode("user:pa:ss"),
-            ..Auth::default()
-        };
+        let auth = Auth { auth: STANDARD.encode("user:pa:ss"), ..Auth::default() };
         let found = auth.for_endpoint(&endpoint("quay.io"), "quay.io");
-        assert!(
-            found
-                == Credentials::Password {
-                    username: "user".to_owned(),
-                    password: "pa:ss".to_owned()
-                }
-        );
-        assert!(
-            !format!("{auth:?}").contains(&auth.auth),
-            "secrets are not printed"
-        );
-    }
-
-    #[test]
-    fn challenges_are_split_at_the_right_commas() {
-        let header = r#"Basic realm="a, \"b\"", Bearer realm="https://auth.example/token",service=reg,scope="repository:a/b:pull,push", Negotiate"#;
-        let found = parse_challenges(header);
-        let schemes: Vec<&str> = found.iter().map(|challenge| challenge.scheme.as_str()).collect();
-        assert_eq!(schemes, ["basic", "bearer", "negotiate"]);
-        assert_eq!(found[0].parameter("realm"), Some("a, \"b\""));
-        assert_eq!(found[1].parameter("Scope"), Some("repository:a/b:pull,push"));
-        assert_eq!(found[1].parameter("service"), Some("reg"));
-        assert!(parse_challenges("").is_empty());
+        assert!(found == Credentials::Password { username: "user".to_owned(), password: "pa:ss".to_owned() });
+        assert!(!format!("{auth:?}").contains(&auth.auth), "secrets are not printed");
     }
 }

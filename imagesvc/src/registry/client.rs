@@ -39,10 +39,7 @@ impl Clients {
     pub(crate) fn new(progress_timeout: Duration) -> Self {
         // Both errors mean the same: another part of the process has installed one before.
         drop(rustls::crypto::ring::default_provider().install_default());
-        Self {
-            progress_timeout,
-            made: Mutex::new(HashMap::new()),
-        }
+        Self { progress_timeout, made: Mutex::new(HashMap::new()) }
     }
 
     /// The client for `transport`. Reads certificate files when it is not made yet.
@@ -52,10 +49,7 @@ impl Clients {
             return Ok(client.clone());
         }
         let client = self.make(transport)?;
-        self.made
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, client.clone());
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, client.clone());
         Ok(client)
     }
 
@@ -92,31 +86,19 @@ impl Clients {
 }
 
 fn stamp(transport: &Transport) -> Stamp {
-    let files = transport
-        .identities
-        .iter()
-        .flat_map(|(certificate, key)| [certificate, key]);
+    let files = transport.identities.iter().flat_map(|(certificate, key)| [certificate, key]);
     let files = files.chain(&transport.authorities);
-    files
-        .map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok())
-        .collect()
+    files.map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok()).collect()
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, AttemptError> {
     use std::io::Read;
     let read = || {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?
-            .take(MAX_CERTIFICATE_FILE)
-            .read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(MAX_CERTIFICATE_FILE).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    read().map_err(|source| {
-        AttemptError::File(FileError {
-            path: path.to_owned(),
-            source,
-        })
-    })
+    read().map_err(|source| AttemptError::File(FileError { path: path.to_owned(), source }))
 }
 
 /// The whole body, or an error as soon as it is longer than `limit`.
@@ -140,28 +122,13 @@ pub(super) async fn read_capped(response: Response, limit: u64) -> Result<Vec<u8
 pub(super) async fn status_error(response: Response) -> AttemptError {
     let status = response.status().as_u16();
     let body = read_capped(response, MAX_ERROR_BODY).await.unwrap_or_default();
-    let said = serde_json::from_slice::<serde_json::Value>(&body)
-        .ok()
-        .and_then(|answer| {
-            let first = answer.get("errors")?.get(0)?;
-            let text = |key| {
-                first
-                    .get(key)
-                    .and_then(|value| value.as_str())
-                    .unwrap_or_default()
-            };
-            Some(format!("{} {}", text("code"), text("message")))
-        });
-    let shown: String = said
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_ERROR_TEXT)
-        .collect();
-    let detail = if shown.trim().is_empty() {
-        String::new()
-    } else {
-        format!(": {}", shown.trim())
-    };
+    let said = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|answer| {
+        let first = answer.get("errors")?.get(0)?;
+        let text = |key| first.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+        Some(format!("{} {}", text("code"), text("message")))
+    });
+    let shown: String =
+        said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_ERROR_TEXT).collect();
+    let detail = if shown.trim().is_empty() { String::new() } else { format!(": {}", shown.trim()) };
     AttemptError::Status { status, detail }
 }

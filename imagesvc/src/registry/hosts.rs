@@ -34,12 +34,7 @@ pub enum HostsError {
         source: toml::de::Error,
     },
     #[error("{path}: {key} {value:?} is not valid: {why}")]
-    Value {
-        path: PathBuf,
-        key: &'static str,
-        value: String,
-        why: String,
-    },
+    Value { path: PathBuf, key: &'static str, value: String, why: String },
 }
 
 impl HostsError {
@@ -106,35 +101,21 @@ pub(crate) fn endpoints(folders: &[PathBuf], registry: &str) -> Result<Vec<Endpo
 }
 
 fn find(folders: &[PathBuf], registry: &str) -> Option<PathBuf> {
-    let names = [
-        registry.to_owned(),
-        registry.replacen(':', "_", 1) + "_",
-        DEFAULT_FOLDER.to_owned(),
-    ];
-    let paths = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)));
-    paths
-        .map(|path| path.join(HOSTS_FILE))
-        .find(|path| path.is_file())
+    let names = [registry.to_owned(), registry.replacen(':', "_", 1) + "_", DEFAULT_FOLDER.to_owned()];
+    let paths = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    paths.map(|path| path.join(HOSTS_FILE)).find(|path| path.is_file())
 }
 
 fn is_loopback(registry: &str) -> bool {
     let name = registry.rsplit_once(':').map_or(registry, |(name, _)| name);
     name == "localhost"
         || name == "[::1]"
-        || name
-            .parse::<std::net::Ipv4Addr>()
-            .is_ok_and(|ip| ip.is_loopback())
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The registry as its name says. Plain HTTP only where nobody else can listen in.
 fn upstream(registry: &str) -> Endpoint {
-    let host = if registry == DOCKER_HUB.0 {
-        DOCKER_HUB.1
-    } else {
-        registry
-    };
+    let host = if registry == DOCKER_HUB.0 { DOCKER_HUB.1 } else { registry };
     let scheme = if is_loopback(registry) { "http" } else { "https" };
     let base = Url::parse(&format!("{scheme}://{host}/v2")).expect("a parsed reference has a valid host");
     endpoint(base, registry, HostSettings::default())
@@ -144,10 +125,7 @@ fn endpoint(base: Url, registry: &str, settings: HostSettings) -> Endpoint {
     let host = host_of(&base);
     let own = host == registry || (registry == DOCKER_HUB.0 && host == DOCKER_HUB.1);
     let can = |what: &str| {
-        settings
-            .capabilities
-            .as_ref()
-            .is_none_or(|list| list.iter().any(|capability| capability == what))
+        settings.capabilities.as_ref().is_none_or(|list| list.iter().any(|capability| capability == what))
     };
     Endpoint {
         namespace: (!own).then(|| registry.to_owned()),
@@ -161,19 +139,14 @@ fn endpoint(base: Url, registry: &str, settings: HostSettings) -> Endpoint {
 }
 
 fn read(path: &Path, registry: &str) -> Result<Vec<Endpoint>, HostsError> {
-    let failed = |source| HostsError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| HostsError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > MAX_HOSTS_FILE {
         return Err(failed(std::io::Error::from(std::io::ErrorKind::FileTooLarge)));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    let file: HostsFile = toml::from_str(&text).map_err(|source| HostsError::Parse {
-        path: path.to_owned(),
-        source,
-    })?;
+    let file: HostsFile =
+        toml::from_str(&text).map_err(|source| HostsError::Parse { path: path.to_owned(), source })?;
     let mut hosts: Vec<(Spanned<String>, HostSettings)> = file.host.into_iter().collect();
     // The order in the file is the order of asking.
     hosts.sort_by_key(|(name, _)| name.span().start);
@@ -217,11 +190,7 @@ fn configured(
     }
     let dial_timeout = match &settings.dial_timeout {
         Some(text) => Some(duration(text).ok_or_else(|| {
-            invalid(
-                "dial_timeout",
-                text,
-                "wanted a number with ms, s, m or h behind".to_owned(),
-            )
+            invalid("dial_timeout", text, "wanted a number with ms, s, m or h behind".to_owned())
         })?),
         None => None,
     };
@@ -234,28 +203,16 @@ fn configured(
             .map(|ca| beside(ca))
             .collect(),
         identities: identities(settings.client.take(), beside).map_err(|value| {
-            invalid(
-                "client",
-                &value,
-                "wanted a file or a [certificate, key] pair".to_owned(),
-            )
+            invalid("client", &value, "wanted a file or a [certificate, key] pair".to_owned())
         })?,
         skip_verify: settings.skip_verify,
         dial_timeout,
     };
-    Ok(Endpoint {
-        headers,
-        transport,
-        ..endpoint(base, registry, settings)
-    })
+    Ok(Endpoint { headers, transport, ..endpoint(base, registry, settings) })
 }
 
 fn base_url(name: &str, override_path: bool) -> Result<Url, String> {
-    let with_scheme = if name.contains("://") {
-        name.to_owned()
-    } else {
-        format!("https://{name}")
-    };
+    let with_scheme = if name.contains("://") { name.to_owned() } else { format!("https://{name}") };
     let mut base = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
     if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
         return Err("wanted http://host or https://host".to_owned());
@@ -264,11 +221,7 @@ fn base_url(name: &str, override_path: bool) -> Result<Url, String> {
         return Err("credentials do not belong into it".to_owned());
     }
     let path = base.path().trim_end_matches('/').to_owned();
-    let path = if override_path || path.ends_with("/v2") {
-        path
-    } else {
-        path + "/v2"
-    };
+    let path = if override_path || path.ends_with("/v2") { path } else { path + "/v2" };
     base.set_path(&path);
     Ok(base)
 }

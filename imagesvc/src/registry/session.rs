@@ -49,13 +49,7 @@ impl Session {
         clients: Arc<Clients>,
         auth: Option<Auth>,
     ) -> Self {
-        Self {
-            reference,
-            endpoints,
-            clients,
-            auth,
-            authorization: Mutex::new(HashMap::new()),
-        }
+        Self { reference, endpoints, clients, auth, authorization: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) fn reference(&self) -> &Reference {
@@ -81,10 +75,7 @@ impl Session {
                 Err(error) => attempts.push((self.host(at).to_owned(), error)),
             }
         }
-        Err(RegistryError {
-            step: format!("resolve image {}", self.reference),
-            attempts,
-        })
+        Err(RegistryError { step: format!("resolve image {}", self.reference), attempts })
     }
 
     async fn resolve_at(&self, at: usize) -> Result<Digest, AttemptError> {
@@ -92,39 +83,22 @@ impl Session {
             Version::Tag(tag) => tag.as_str(),
             Version::Digest(digest) => digest.as_str(),
         };
-        let ask = Ask {
-            method: Method::HEAD,
-            kind: "manifests",
-            name,
-            offset: 0,
-        };
+        let ask = Ask { method: Method::HEAD, kind: "manifests", name, offset: 0 };
         let response = self.ask(at, &ask).await?;
-        let said = response
-            .headers()
-            .get(DIGEST_HEADER)
-            .and_then(|value| value.to_str().ok());
+        let said = response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
         let digest = match said.map(Digest::parse) {
             Some(Ok(digest)) => digest,
             // The specification does not require the header: then the body says it.
             Some(Err(_)) | None => {
-                let response = self
-                    .ask(
-                        at,
-                        &Ask {
-                            method: Method::GET,
-                            ..ask
-                        },
-                    )
-                    .await?;
+                let response = self.ask(at, &Ask { method: Method::GET, ..ask }).await?;
                 let body = read_capped(response, MAX_DOCUMENT).await?;
                 Digest::from_sha256(&Sha256::digest(&body))
             }
         };
         match self.reference.version() {
-            Version::Digest(expected) if *expected != digest => Err(AttemptError::WrongDigest {
-                expected: expected.clone(),
-                found: digest,
-            }),
+            Version::Digest(expected) if *expected != digest => {
+                Err(AttemptError::WrongDigest { expected: expected.clone(), found: digest })
+            }
             _ => Ok(digest),
         }
     }
@@ -138,47 +112,28 @@ impl Session {
                 Err(error) => attempts.push((self.host(at).to_owned(), error)),
             }
         }
-        Err(RegistryError {
-            step: format!("fetch manifest {digest} of {}", self.reference),
-            attempts,
-        })
+        Err(RegistryError { step: format!("fetch manifest {digest} of {}", self.reference), attempts })
     }
 
     async fn manifest_at(&self, at: usize, digest: &Digest) -> Result<Vec<u8>, AttemptError> {
-        let ask = Ask {
-            method: Method::GET,
-            kind: "manifests",
-            name: digest.as_str(),
-            offset: 0,
-        };
+        let ask = Ask { method: Method::GET, kind: "manifests", name: digest.as_str(), offset: 0 };
         let body = read_capped(self.ask(at, &ask).await?, MAX_DOCUMENT).await?;
         let found = Digest::from_sha256(&Sha256::digest(&body));
         if found == *digest {
             Ok(body)
         } else {
-            Err(AttemptError::WrongDigest {
-                expected: digest.clone(),
-                found,
-            })
+            Err(AttemptError::WrongDigest { expected: digest.clone(), found })
         }
     }
 
     /// A blob's bytes from `offset` if the host can, else from the start; unchecked.
     pub(crate) async fn blob(&self, at: usize, digest: &Digest, offset: u64) -> Result<Blob, AttemptError> {
-        let ask = Ask {
-            method: Method::GET,
-            kind: "blobs",
-            name: digest.as_str(),
-            offset,
-        };
+        let ask = Ask { method: Method::GET, kind: "blobs", name: digest.as_str(), offset };
         let response = self.ask(at, &ask).await?;
         let resumed = response.status() == StatusCode::PARTIAL_CONTENT;
         Ok(Blob {
             offset: if resumed { offset } else { 0 },
-            chunks: response
-                .bytes_stream()
-                .map(|chunk| chunk.map_err(AttemptError::of_body))
-                .boxed(),
+            chunks: response.bytes_stream().map(|chunk| chunk.map_err(AttemptError::of_body)).boxed(),
         })
     }
 
@@ -194,18 +149,10 @@ impl Session {
                 return Err(status_error(response).await);
             }
             let credentials = self.credentials(endpoint);
-            let value = auth::answer(
-                &client,
-                endpoint,
-                &challenges,
-                &credentials,
-                self.reference.repository(),
-            )
-            .await?;
-            self.authorization
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(at, value.clone());
+            let value =
+                auth::answer(&client, endpoint, &challenges, &credentials, self.reference.repository())
+                    .await?;
+            self.authorization.lock().unwrap_or_else(PoisonError::into_inner).insert(at, value.clone());
             response = self.follow(&client, endpoint, ask, Some(value)).await?;
         }
         let wrong_part = response.status() == StatusCode::PARTIAL_CONTENT && ask.offset == 0;
@@ -217,11 +164,7 @@ impl Session {
     }
 
     fn known(&self, at: usize) -> Option<HeaderValue> {
-        self.authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&at)
-            .cloned()
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).get(&at).cloned()
     }
 
     fn credentials(&self, endpoint: &Endpoint) -> Credentials {
@@ -247,9 +190,7 @@ impl Session {
             headers.insert(AUTHORIZATION, value);
         }
         for _ in 0..MAX_REDIRECTS {
-            let mut request = client
-                .request(ask.method.clone(), url.clone())
-                .headers(headers.clone());
+            let mut request = client.request(ask.method.clone(), url.clone()).headers(headers.clone());
             if ask.kind == "manifests" {
                 request = request.header(ACCEPT, media::ACCEPTED.join(", "));
             }
@@ -268,10 +209,7 @@ impl Session {
             }
             url = next;
         }
-        Err(AttemptError::Redirect {
-            target: url.host_str().unwrap_or_default().to_owned(),
-            why: "too many",
-        })
+        Err(AttemptError::Redirect { target: url.host_str().unwrap_or_default().to_owned(), why: "too many" })
     }
 }
 
@@ -279,18 +217,9 @@ fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, AttemptError
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let refused = |target: &str, why| AttemptError::Redirect {
-        target: target.to_owned(),
-        why,
-    };
-    let location = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let target = from
-        .join(location)
-        .map_err(|_| refused("", "its address is not valid"))?;
+    let refused = |target: &str, why| AttemptError::Redirect { target: target.to_owned(), why };
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let target = from.join(location).map_err(|_| refused("", "its address is not valid"))?;
     let host = target.host_str().unwrap_or_default();
     match (from.scheme(), target.scheme()) {
         (_, "https") | ("http", "http") => Ok(Some(target)),

@@ -53,43 +53,27 @@ pub(super) struct Attributes {
 
 /// A path as errors show it.
 pub(super) fn shown(path: &[OsString]) -> String {
-    path.iter()
-        .map(|part| part.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join("/")
+    path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 impl Entry {
     /// `None` for entries that carry no file, such as global headers.
     pub(super) fn parse<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Option<Self>, UnpackError> {
         let name = raw.path_bytes().into_owned();
-        let refused = |why| UnpackError::Refused {
-            path: String::from_utf8_lossy(&name).into_owned(),
-            why,
-        };
+        let refused = |why| UnpackError::Refused { path: String::from_utf8_lossy(&name).into_owned(), why };
         let path = components(&name).map_err(refused)?;
         let extended = Extended::read(raw).map_err(refused)?;
         let header = raw.header();
         let number = |value: std::io::Result<u64>, why| {
-            value
-                .ok()
-                .and_then(|value| u32::try_from(value).ok())
-                .ok_or_else(|| refused(why))
+            value.ok().and_then(|value| u32::try_from(value).ok()).ok_or_else(|| refused(why))
         };
         let device = || {
             let part = |value: std::io::Result<Option<u32>>| {
-                value
-                    .ok()
-                    .flatten()
-                    .ok_or_else(|| refused("its device number is not valid"))
+                value.ok().flatten().ok_or_else(|| refused("its device number is not valid"))
             };
             Ok::<_, UnpackError>((part(header.device_major())?, part(header.device_minor())?))
         };
-        let link = || {
-            raw.link_name_bytes()
-                .map(|link| link.into_owned())
-                .unwrap_or_default()
-        };
+        let link = || raw.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
         let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if name.ends_with(b"/") => {
                 Kind::Folder
@@ -108,31 +92,15 @@ impl Entry {
             EntryType::XGlobalHeader => return Ok(None),
             _ => return Err(refused("its type is not known")),
         };
-        let uid = extended
-            .uid
-            .map_or_else(|| number(header.uid(), "its owner is not a 32-bit number"), Ok)?;
-        let gid = extended
-            .gid
-            .map_or_else(|| number(header.gid(), "its group is not a 32-bit number"), Ok)?;
+        let uid =
+            extended.uid.map_or_else(|| number(header.uid(), "its owner is not a 32-bit number"), Ok)?;
+        let gid =
+            extended.gid.map_or_else(|| number(header.gid(), "its group is not a 32-bit number"), Ok)?;
         let mode = header.mode().map_err(|_| refused("its mode is not valid"))? & 0o7777;
-        let seconds = header
-            .mtime()
-            .ok()
-            .and_then(|time| i64::try_from(time).ok())
-            .unwrap_or_default();
+        let seconds = header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or_default();
         let modified = extended.modified.unwrap_or((seconds, 0));
-        let attributes = Attributes {
-            uid,
-            gid,
-            mode,
-            modified,
-            xattrs: extended.xattrs,
-        };
-        Ok(Some(Self {
-            path,
-            kind,
-            attributes,
-        }))
+        let attributes = Attributes { uid, gid, mode, modified, xattrs: extended.xattrs };
+        Ok(Some(Self { path, kind, attributes }))
     }
 }
 
@@ -176,9 +144,7 @@ struct Extended {
 impl Extended {
     fn read<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Self, &'static str> {
         let mut extended = Self::default();
-        let records = raw
-            .pax_extensions()
-            .map_err(|_| "its extended header cannot be read")?;
+        let records = raw.pax_extensions().map_err(|_| "its extended header cannot be read")?;
         for record in records.into_iter().flatten() {
             let record = record.map_err(|_| "its extended header is not valid")?;
             let key = record.key().map_err(|_| "its extended header is not valid")?;

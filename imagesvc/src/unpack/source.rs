@@ -29,17 +29,13 @@ enum Stop {
 
 /// What the parser meant when it failed.
 pub(super) fn error_of(error: io::Error) -> UnpackError {
-    let stop = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Stop>())
-        .copied();
+    let stop = error.get_ref().and_then(|inner| inner.downcast_ref::<Stop>()).copied();
     match stop.or_else(|| source_stop(&error)) {
         Some(Stop::Cancelled) => UnpackError::Cancelled,
         Some(Stop::Bytes(limit)) => UnpackError::Limit { what: "bytes", limit },
-        Some(Stop::Header) => UnpackError::Limit {
-            what: "bytes in the headers of one entry",
-            limit: MAX_HEADER,
-        },
+        Some(Stop::Header) => {
+            UnpackError::Limit { what: "bytes in the headers of one entry", limit: MAX_HEADER }
+        }
         None => UnpackError::Read(error),
     }
 }
@@ -51,9 +47,7 @@ fn source_stop(error: &io::Error) -> Option<Stop> {
         if let Some(stop) = cause.downcast_ref::<Stop>() {
             return Some(*stop);
         }
-        let inner = cause
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref());
+        let inner = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
         if let Some(stop) = inner.and_then(|inner| inner.downcast_ref::<Stop>()) {
             return Some(*stop);
         }
@@ -96,14 +90,7 @@ impl Source {
             _ => Box::new(reader),
         };
         let gauge = Gauge(Rc::default());
-        Ok(Self {
-            inner,
-            hash: Sha256::new(),
-            left: limits.bytes,
-            limit: limits.bytes,
-            gauge,
-            cancel,
-        })
+        Ok(Self { inner, hash: Sha256::new(), left: limits.bytes, limit: limits.bytes, gauge, cancel })
     }
 
     pub(super) fn gauge(&self) -> Gauge {
@@ -123,14 +110,10 @@ impl Read for Source {
             return Err(io::Error::other(Stop::Cancelled));
         }
         let count = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other(Stop::Bytes(self.limit)))?;
+        self.left =
+            self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(Stop::Bytes(self.limit)))?;
         if let Some(budget) = self.gauge.0.get() {
-            let left = budget
-                .checked_sub(count as u64)
-                .ok_or_else(|| io::Error::other(Stop::Header))?;
+            let left = budget.checked_sub(count as u64).ok_or_else(|| io::Error::other(Stop::Header))?;
             self.gauge.0.set(Some(left));
         }
         self.hash.update(&buffer[..count]);

@@ -1,5 +1,7 @@
 //! Layers good and hostile, applied to real folders. Needs root: owners, devices and overlay attributes.
 
+mod hostile;
+
 use std::io::{Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -80,18 +82,12 @@ fn place() -> (tempfile::TempDir, Target) {
     for name in ["outside", "layer", "lower"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    let target = Target {
-        folder: folder.path().join("layer"),
-        lower: vec![folder.path().join("lower")],
-    };
+    let target = Target { folder: folder.path().join("layer"), lower: vec![folder.path().join("lower")] };
     (folder, target)
 }
 
 fn assert_empty(folder: &Path) {
-    let entries: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(entries.is_empty(), "{entries:?}");
 }
 
@@ -115,20 +111,11 @@ fn every_kind_of_entry_keeps_its_attributes() {
         .unwrap();
     let stat = |name: &str| std::fs::symlink_metadata(target.folder.join(name)).unwrap();
     assert_eq!(stat("").mode() & 0o7777, 0o750);
-    assert_eq!(
-        (stat("bin").mode() & 0o7777, stat("bin").mtime()),
-        (0o1777, 1_600_000_000)
-    );
+    assert_eq!((stat("bin").mode() & 0o7777, stat("bin").mtime()), (0o1777, 1_600_000_000));
     let su = stat("bin/su");
-    assert_eq!(
-        (su.mode() & 0o7777, su.uid(), su.gid(), su.mtime()),
-        (0o4755, 7, 8, 1_600_000_000)
-    );
+    assert_eq!((su.mode() & 0o7777, su.uid(), su.gid(), su.mtime()), (0o4755, 7, 8, 1_600_000_000));
     assert_eq!((su.nlink(), stat("bin/sudo").ino()), (2, su.ino()));
-    assert_eq!(
-        std::fs::read_link(target.folder.join("bin/sh")).unwrap(),
-        Path::new("/bin/su")
-    );
+    assert_eq!(std::fs::read_link(target.folder.join("bin/sh")).unwrap(), Path::new("/bin/su"));
     assert_eq!(stat("bin/sh").uid(), 7);
     assert!(stat("null").file_type().is_char_device() && stat("null").rdev() == rustix::fs::makedev(1, 3));
     assert!(stat("disk").file_type().is_block_device() && stat("disk").mode() & 0o7777 == 0o660);
@@ -161,137 +148,20 @@ fn whiteouts_become_those_of_overlayfs() {
 }
 
 #[test]
-fn nothing_is_written_outside() {
-    let link_to_outside = |target: &Target| {
-        target
-            .folder
-            .parent()
-            .unwrap()
-            .join("outside")
-            .to_str()
-            .unwrap()
-            .to_owned()
-    };
-    let (folder, target) = place();
-    let outside = link_to_outside(&target);
-    // A link to outside, then entries through it: the link means a place within the root.
-    Tar::new()
-        .symlink("a", &outside)
-        .file("a/escaped", "x")
-        .apply(&target)
-        .unwrap();
-    assert_empty(&folder.path().join("outside"));
-    let (folder, target) = place();
-    Tar::new()
-        .symlink("a", "../../outside")
-        .file("a/escaped", "x")
-        .apply(&target)
-        .unwrap();
-    assert_empty(&folder.path().join("outside"));
-    assert_eq!(read(&target, "outside/escaped"), "x");
-    // A file over a link replaces the link.
-    let (folder, target) = place();
-    Tar::new()
-        .symlink("a", "../outside/f")
-        .file("a", "x")
-        .apply(&target)
-        .unwrap();
-    assert_empty(&folder.path().join("outside"));
-    assert_eq!(read(&target, "a"), "x");
-    // Attributes of a folder over a link touch the folder.
-    let (folder, target) = place();
-    Tar::new()
-        .symlink("a", "../outside")
-        .folder("a", 0o700)
-        .apply(&target)
-        .unwrap();
-    assert_eq!(std::fs::metadata(folder.path().join("outside")).unwrap().uid(), 0);
-    assert!(target.folder.join("a").symlink_metadata().unwrap().is_dir());
-}
-
-#[test]
-fn hostile_entries_are_refused() {
-    let regular = tar::EntryType::Regular;
-    let cases: Vec<(&str, Tar)> = vec![
-        ("leads upwards", Tar::new().file("../outside/x", "x")),
-        ("leads upwards", Tar::new().file("a/../../x", "x")),
-        (
-            "hard link to outside",
-            Tar::new().hardlink("a", "../../../etc/passwd"),
-        ),
-        ("not in the layer", Tar::new().hardlink("a", "/etc/passwd")),
-        (
-            "not in the layer",
-            Tar::new().symlink("l", "/etc").hardlink("a", "l/passwd"),
-        ),
-        ("hides nothing", Tar::new().file("a/.wh...", "")),
-        ("hides nothing", Tar::new().file("a/.wh.", "")),
-        ("not a folder", Tar::new().file("a", "x").file("a/b", "x")),
-        ("root must be a folder", Tar::new().symlink("./", "/etc")),
-        (
-            "attributes of overlayfs",
-            Tar::new()
-                .pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc")])
-                .file("a", ""),
-        ),
-        (
-            "sparse",
-            Tar::new().pax(&[("GNU.sparse.major", b"1")]).file("a", ""),
-        ),
-        ("32-bit", Tar::new().pax(&[("uid", b"4294967296")]).file("a", "")),
-        (
-            "type is not known",
-            Tar::new().raw(tar::EntryType::new(b'Z'), "a", "", 0o644, b""),
-        ),
-        ("symbolic link to nothing", Tar::new().symlink("a", "")),
-        (
-            "too many levels",
-            Tar::new()
-                .symlink("a", "b")
-                .symlink("b", "a")
-                .raw(regular, "a/x", "", 0o644, b""),
-        ),
-    ];
-    for (why, tar) in cases {
-        let (folder, target) = place();
-        let error = tar.apply(&target).unwrap_err();
-        let mut message = error.to_string();
-        if let Some(source) = std::error::Error::source(&error) {
-            message += &format!(": {source}").to_lowercase();
-        }
-        assert!(message.contains(why), "wanted {why:?}, got {message}");
-        assert_empty(&folder.path().join("outside"));
-    }
-}
-
-#[test]
 fn parents_that_are_not_named_are_those_of_the_layers_below() {
     let (_keep, target) = place();
-    let lower = Target {
-        folder: target.lower[0].clone(),
-        lower: Vec::new(),
-    };
+    let lower = Target { folder: target.lower[0].clone(), lower: Vec::new() };
     Tar::new()
         .folder("usr/", 0o755)
         .folder("usr/bin/", 0o700)
         .symlink("bin", "usr/bin")
         .apply(&lower)
         .unwrap();
-    Tar::new()
-        .file("bin/tool", "t")
-        .file("usr/new/x", "x")
-        .apply(&target)
-        .unwrap();
+    Tar::new().file("bin/tool", "t").file("usr/new/x", "x").apply(&target).unwrap();
     assert_eq!(read(&target, "usr/bin/tool"), "t");
-    assert!(
-        !target.folder.join("bin").exists(),
-        "the link below is followed, not hidden"
-    );
+    assert!(!target.folder.join("bin").exists(), "the link below is followed, not hidden");
     let stat = std::fs::metadata(target.folder.join("usr/bin")).unwrap();
-    assert_eq!(
-        (stat.mode() & 0o7777, stat.uid(), stat.mtime()),
-        (0o700, 7, 1_600_000_000)
-    );
+    assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.mtime()), (0o700, 7, 1_600_000_000));
     let stat = std::fs::metadata(target.folder.join("usr/new")).unwrap();
     assert_eq!((stat.mode() & 0o7777, stat.uid()), (0o755, 0));
 }
@@ -316,74 +186,5 @@ fn extended_attributes_and_times_are_kept() {
     assert_eq!(&value[..count], capability);
     assert_eq!(rustix::fs::getxattr(&path, "user.note", &mut value).unwrap(), 2);
     let stat = std::fs::metadata(&path).unwrap();
-    assert_eq!(
-        (stat.mtime(), stat.mtime_nsec(), stat.uid()),
-        (1234, 500_000_000, 70_000_000)
-    );
-}
-
-#[test]
-fn limits_and_digests_hold() {
-    let (_keep, target) = place();
-    let two = Tar::new().file("a", "x").file("b", "y").bytes();
-    let one_entry = Limits {
-        entries: 1,
-        ..Limits::default()
-    };
-    assert!(matches!(
-        apply_bytes(&two, &target, one_entry),
-        Err(UnpackError::Limit { what: "entries", .. })
-    ));
-    let (_keep, target) = place();
-    let small = Limits {
-        bytes: 1024,
-        ..Limits::default()
-    };
-    assert!(matches!(
-        apply_bytes(&two, &target, small),
-        Err(UnpackError::Limit { what: "bytes", .. })
-    ));
-    let (_keep, target) = place();
-    let long = vec![b'v'; 2 << 20];
-    let huge = Tar::new().pax(&[("comment", &long)]).file("a", "x").bytes();
-    let error = apply_bytes(&huge, &target, Limits::default()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            UnpackError::Limit {
-                what: "bytes in the headers of one entry",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
-    let (_keep, target) = place();
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&two).unwrap();
-    file.rewind().unwrap();
-    let other = Digest::from_sha256(&Sha256::digest(b"other"));
-    let wrong = apply(
-        file,
-        &target,
-        &other,
-        Limits::default(),
-        &CancellationToken::new(),
-    );
-    assert!(matches!(wrong, Err(UnpackError::WrongDiffId { .. })));
-    let (_keep, target) = place();
-    let cancel = CancellationToken::new();
-    cancel.cancel();
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&two).unwrap();
-    file.rewind().unwrap();
-    let cancelled = apply(file, &target, &other, Limits::default(), &cancel);
-    assert!(matches!(cancelled, Err(UnpackError::Cancelled)), "{cancelled:?}");
-}
-
-#[test]
-fn a_truncated_layer_is_an_error() {
-    let (_keep, target) = place();
-    let mut whole = Tar::new().file("a", &"x".repeat(5000)).bytes();
-    whole.truncate(2000);
-    assert!(apply_bytes(&whole, &target, Limits::default()).is_err());
+    assert_eq!((stat.mtime(), stat.mtime_nsec(), stat.uid()), (1234, 500_000_000, 70_000_000));
 }

@@ -18,11 +18,7 @@ pub(crate) fn layer(files: &[(&str, &str)]) -> Vec<u8> {
         header.set_gid(0);
         let folder = path.ends_with('/');
         header.set_mode(if folder { 0o755 } else { 0o644 });
-        header.set_entry_type(if folder {
-            tar::EntryType::Directory
-        } else {
-            tar::EntryType::Regular
-        });
+        header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
         tar.append_data(&mut header, path, content.as_bytes()).unwrap();
     }
     tar.into_inner().unwrap()
@@ -76,10 +72,5 @@ pub(crate) async fn push_with_diff_ids(
         descriptors.join(",")
     );
     let manifest_digest = registry.push_manifest(repository, tag, MANIFEST, &manifest).await;
-    Built {
-        manifest,
-        manifest_digest,
-        config_digest,
-        layer_digests,
-    }
+    Built { manifest, manifest_digest, config_digest, layer_digests }
 }

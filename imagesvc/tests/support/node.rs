@@ -32,20 +32,10 @@ impl Node {
         let (clock, tasks) = (clock::system(), TaskGroup::new());
         let content: Arc<dyn Content> =
             Arc::new(LocalContent::open(&root.join("content"), shared.clone(), clock.clone()).unwrap());
-        let snapshots = Overlayfs::open(
-            &root.join("overlayfs"),
-            shared.clone(),
-            clock.clone(),
-            tasks.clone(),
-        );
+        let snapshots =
+            Overlayfs::open(&root.join("overlayfs"), shared.clone(), clock.clone(), tasks.clone());
         let snapshotter: Arc<dyn Snapshotter> = Arc::new(snapshots.unwrap());
-        let gc = Gc::new(
-            shared.clone(),
-            clock.clone(),
-            content.clone(),
-            vec![snapshotter.clone()],
-            vec![],
-        );
+        let gc = Gc::new(shared.clone(), clock.clone(), content.clone(), vec![snapshotter.clone()], vec![]);
         let parts = Parts {
             content,
             snapshotter,
@@ -57,47 +47,25 @@ impl Node {
         };
         let service = ImageService::new(Namespace::k8s(), parts.clone(), config);
         service.recover().await.unwrap();
-        Self {
-            parts,
-            service,
-            root: root.to_owned(),
-            store,
-        }
+        Self { parts, service, root: root.to_owned(), store }
     }
 
     pub(crate) async fn pull(&self, reference: &str) -> Result<String, Arc<imagesvc::PullError>> {
-        let request = PullRequest {
-            reference: reference.to_owned(),
-            auth: None,
-        };
-        self.service
-            .pull(request)
-            .await
-            .map(|pulled| pulled.id.to_string())
+        let request = PullRequest { reference: reference.to_owned(), auth: None };
+        self.service.pull(request).await.map(|pulled| pulled.id.to_string())
     }
 
     /// Waits for deletions in the background, then lists every blob, ingest and snapshot folder.
     pub(crate) async fn leftovers(&self) -> Vec<String> {
         self.parts.tasks.stop(std::time::Duration::from_secs(10)).await;
         let mut found = Vec::new();
-        for folder in [
-            "content/blobs/sha256",
-            "content/ingest",
-            "content/deleted",
-            "overlayfs/snapshots",
-        ] {
+        for folder in ["content/blobs/sha256", "content/ingest", "content/deleted", "overlayfs/snapshots"] {
             for entry in std::fs::read_dir(self.root.join(folder)).unwrap() {
                 found.push(entry.unwrap().path().display().to_string());
             }
         }
-        found.extend(
-            self.parts
-                .leases
-                .list(&Namespace::k8s())
-                .unwrap()
-                .into_iter()
-                .map(|l| l.id.to_string()),
-        );
+        found
+            .extend(self.parts.leases.list(&Namespace::k8s()).unwrap().into_iter().map(|l| l.id.to_string()));
         let blobs = self.parts.content.list(&Namespace::k8s()).unwrap();
         found.extend(blobs.into_iter().map(|blob| blob.digest.to_string()));
         found

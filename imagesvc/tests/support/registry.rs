@@ -26,11 +26,7 @@ impl Drop for Registry {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
@@ -39,16 +35,10 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 
 impl Registry {
     /// Starts it; `auth` is a line of an htpasswd file (bcrypt).
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test starts the real registry as a person would"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a test starts the real registry as a person would")]
     pub(crate) async fn start(auth: Option<&str>) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
-        assert!(
-            std::path::Path::new(BINARY).exists(),
-            "this test needs Debian's package docker-registry"
-        );
+        assert!(std::path::Path::new(BINARY).exists(), "this test needs Debian's package docker-registry");
         let folder = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let storage = folder.path().join("storage");
@@ -58,20 +48,11 @@ impl Registry {
         );
         if let Some(line) = auth {
             let passwords = folder.path().join("htpasswd");
-            std::fs::File::create(&passwords)
-                .unwrap()
-                .write_all(line.as_bytes())
-                .unwrap();
-            config += &format!(
-                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                passwords.display()
-            );
+            std::fs::File::create(&passwords).unwrap().write_all(line.as_bytes()).unwrap();
+            config += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display());
         }
         let path = folder.path().join("config.yml");
-        std::fs::File::create(&path)
-            .unwrap()
-            .write_all(config.as_bytes())
-            .unwrap();
+        std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
         let process = Command::new(BINARY)
             .arg("serve")
             .arg(&path)
@@ -79,12 +60,7 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let registry = Self {
-            process,
-            folder,
-            address,
-            http: reqwest::Client::new(),
-        };
+        let registry = Self { process, folder, address, http: reqwest::Client::new() };
         registry.wait_until_it_answers().await;
         registry
     }
@@ -92,11 +68,7 @@ impl Registry {
     async fn wait_until_it_answers(&self) {
         let deadline = Instant::now() + START_LIMIT;
         while self.http.get(self.url("")).send().await.is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "the registry does not answer at {}",
-                self.address
-            );
+            assert!(Instant::now() < deadline, "the registry does not answer at {}", self.address);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -107,19 +79,11 @@ impl Registry {
 
     pub(crate) async fn push_blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = digest_of(bytes);
-        let begun = self
-            .http
-            .post(self.url(&format!("{repository}/blobs/uploads/")))
-            .send()
-            .await
-            .unwrap();
+        let begun = self.http.post(self.url(&format!("{repository}/blobs/uploads/"))).send().await.unwrap();
         assert_eq!(begun.status(), 202);
         let location = begun.headers()["location"].to_str().unwrap().to_owned();
         let separator = if location.contains('?') { '&' } else { '?' };
-        let put = self
-            .http
-            .put(format!("{location}{separator}digest={digest}"))
-            .body(bytes.to_vec());
+        let put = self.http.put(format!("{location}{separator}digest={digest}")).body(bytes.to_vec());
         assert_eq!(put.send().await.unwrap().status(), 201);
         digest
     }
@@ -132,11 +96,7 @@ impl Registry {
         body: &str,
     ) -> String {
         let url = self.url(&format!("{repository}/manifests/{tag}"));
-        let put = self
-            .http
-            .put(url)
-            .header("content-type", media_type)
-            .body(body.to_owned());
+        let put = self.http.put(url).header("content-type", media_type).body(body.to_owned());
         let answer = put.send().await.unwrap();
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
         digest_of(body.as_bytes())
@@ -144,10 +104,7 @@ impl Registry {
 
     /// Replaces what the registry stores for a digest: it will serve wrong bytes.
     pub(crate) fn corrupt(&self, digest: &str, bytes: &[u8]) {
-        std::fs::File::create(self.blob_path(digest))
-            .unwrap()
-            .write_all(bytes)
-            .unwrap();
+        std::fs::File::create(self.blob_path(digest)).unwrap().write_all(bytes).unwrap();
     }
 
     fn blob_path(&self, digest: &str) -> PathBuf {

@@ -21,7 +21,7 @@ use crate::pod::Pod;
 use crate::registry::Registry;
 use crate::services::{Services, StoreFailed};
 use crate::spec::{ContainerSpec, ImageInput};
-use crate::user::{self, UserError};
+use crate::user::{self, ResolvedUser, UserError};
 use crate::view::ContainerView;
 
 /// Under which the CRI keeps what it needs of a container beyond containerd's fields.
@@ -100,6 +100,9 @@ impl CreateError {
 pub(crate) struct Extension {
     pub(crate) spec: ContainerSpec,
     pub(crate) image: ImageInput,
+    /// Known once the image's databases were read.
+    #[serde(default)]
+    pub(crate) user: Option<ResolvedUser>,
 }
 
 pub(crate) struct CreateInput {
@@ -115,52 +118,43 @@ pub(crate) async fn create(
     input: CreateInput,
 ) -> Result<ContainerHandle, CreateError> {
     let id = ContainerId::random();
-    let view = ContainerView {
+    let mut view = ContainerView {
         sandbox: pod.id.clone(),
         spec: Arc::new(input.spec),
         image: Arc::new(input.image),
         created_at: services.clock.now(),
         state: ContainerState::Created,
+        user: None,
         snapshotter: services.settings.snapshotter.clone(),
         snapshot_key: SnapshotKey::of_container(&id),
         id,
     };
-    if let Err(error) = make(services, pod, &view).await {
+    if let Err(error) = make(services, pod, &mut view).await {
         if let Err(left) = teardown::remove(services, &view).await {
             tracing::warn!(container = %view.id, error = %runtime_core::error::chain(&left), "left behind");
         }
         return Err(error);
     }
-    let begin = Begin {
-        view,
-        task_exists: false,
-        removing: false,
-    };
+    let begin = Begin { view, task_exists: false, removing: false };
     let handle = ContainerDriver::spawn(services, registry, pod, begin);
     registry.insert_container(handle.clone());
     Ok(handle)
 }
 
-async fn make(services: &Services, pod: &Pod, view: &ContainerView) -> Result<(), CreateError> {
-    let name = || view.spec.metadata.name.clone();
+async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Result<(), CreateError> {
+    let container = view.spec.metadata.name.clone();
+    let name = || container.clone();
     let unrecorded = |source| CreateError::Record { name: name(), source };
-    let mut record = record(pod, view).map_err(|source| CreateError::Encode { name: name(), source })?;
-    services.put_container(record.clone()).await.map_err(unrecorded)?;
-    let snapshot_failed = |source| CreateError::Snapshot {
-        name: name(),
-        image: view.image.name.clone(),
-        source,
-    };
+    let intent = record(pod, view).map_err(|source| CreateError::Encode { name: name(), source })?;
+    services.put_container(intent).await.map_err(unrecorded)?;
+    let snapshot_failed =
+        |source| CreateError::Snapshot { name: name(), image: view.image.name.clone(), source };
     let new = NewSnapshot {
         key: view.snapshot_key.clone(),
         parent: Some(view.image.chain_id.clone().into()),
         labels: BTreeMap::new(),
     };
-    let mounts = services
-        .snapshotter
-        .prepare(&Namespace::k8s(), new)
-        .await
-        .map_err(snapshot_failed)?;
+    let mounts = services.snapshotter.prepare(&Namespace::k8s(), new).await.map_err(snapshot_failed)?;
     let rootfs = peek(&mounts).map_err(|source| CreateError::Peek { name: name(), source })?;
     let user = user::resolve(&rootfs, &view.spec.security, &view.image.config.user)
         .map_err(|source| CreateError::User { name: name(), source })?;
@@ -184,6 +178,8 @@ async fn make(services: &Services, pod: &Pod, view: &ContainerView) -> Result<()
         host: &services.settings.host,
     };
     let spec = oci_spec::build(&inputs).map_err(|source| CreateError::Spec { name: name(), source })?;
+    view.user = Some(user);
+    let mut record = record(pod, view).map_err(|source| CreateError::Encode { name: name(), source })?;
     record.spec = TypedValue::json(OCI_SPEC_TYPE, &spec)
         .map_err(|source| CreateError::Encode { name: name(), source })?;
     services.put_container(record).await.map_err(unrecorded)
@@ -193,26 +189,18 @@ async fn make(services: &Services, pod: &Pod, view: &ContainerView) -> Result<()
 fn record(pod: &Pod, view: &ContainerView) -> Result<ContainerRecord, serde_json::Error> {
     let mut labels = view.spec.labels.clone();
     labels.insert(KIND_LABEL.to_owned(), "container".to_owned());
-    let extension = Extension {
-        spec: (*view.spec).clone(),
-        image: (*view.image).clone(),
-    };
+    let extension =
+        Extension { spec: (*view.spec).clone(), image: (*view.image).clone(), user: view.user.clone() };
     Ok(ContainerRecord {
         id: view.id.to_string(),
         labels,
         image: view.image.name.clone(),
-        runtime: RuntimeInfo {
-            name: pod.handler.runtime_type.clone(),
-            options: None,
-        },
+        runtime: RuntimeInfo { name: pod.handler.runtime_type.clone(), options: None },
         spec: TypedValue::default(),
         snapshotter: view.snapshotter.clone(),
         snapshot_key: view.snapshot_key.to_string(),
         sandbox_id: pod.id.to_string(),
-        extensions: BTreeMap::from([(
-            EXTENSION.to_owned(),
-            TypedValue::json(EXTENSION_TYPE, &extension)?,
-        )]),
+        extensions: BTreeMap::from([(EXTENSION.to_owned(), TypedValue::json(EXTENSION_TYPE, &extension)?)]),
         created_at: view.created_at,
         updated_at: view.created_at,
     })
@@ -224,8 +212,5 @@ async fn make_host_paths(view: &ContainerView) -> Result<(), CreateError> {
     let spec = view.spec.clone();
     let made = tokio::task::spawn_blocking(move || oci_spec::ensure_host_paths(&spec.mounts)).await;
     made.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
-        .map_err(|source| CreateError::Spec {
-            name: view.spec.metadata.name.clone(),
-            source,
-        })
+        .map_err(|source| CreateError::Spec { name: view.spec.metadata.name.clone(), source })
 }

@@ -30,6 +30,8 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 const KILL_TRIES: u32 = 12;
 
 const SIGKILL: i32 = 9;
+/// containerd's exit code of a container that could not be started.
+const START_ERROR: i32 = 128;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -194,11 +196,7 @@ impl ContainerDriver {
         begin: Begin,
     ) -> ContainerHandle {
         let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
-        let Begin {
-            view,
-            task_exists,
-            removing,
-        } = begin;
+        let Begin { view, task_exists, removing } = begin;
         let driver = Self {
             services: services.clone(),
             registry: registry.clone(),
@@ -257,10 +255,9 @@ impl ContainerDriver {
                     Ok(Some(running)) => self.started(running),
                     Ok(None) => {
                         self.task_exists = false;
-                        self.note(Fact::StartUndone {
-                            container: self.id.clone(),
-                        });
+                        self.note(Fact::StartUndone { container: self.id.clone() });
                     }
+                    Err(error) if error.is_final() => self.start_failed(&error),
                     Err(error) => self.unknown(&error),
                 }
             }
@@ -284,9 +281,7 @@ impl ContainerDriver {
             }
             Request::Remove(reply) => {
                 self.removing.push(reply);
-                self.note(Fact::RemovingContainer {
-                    container: self.id.clone(),
-                });
+                self.note(Fact::RemovingContainer { container: self.id.clone() });
                 self.kill_now().await;
             }
         }
@@ -303,20 +298,10 @@ impl ContainerDriver {
             ContainerState::Unknown { .. } => Some("in an unknown state"),
         };
         if let Some(state) = state {
-            return Err(ContainerError::NotStartable {
-                id: self.id.clone(),
-                state,
-            });
+            return Err(ContainerError::NotStartable { id: self.id.clone(), state });
         }
-        let journal = |source| ContainerError::Journal {
-            id: self.id.clone(),
-            source,
-        };
-        self.pod
-            .record(&Fact::Starting {
-                container: self.id.clone(),
-            })
-            .map_err(journal)?;
+        let journal = |source| ContainerError::Journal { id: self.id.clone(), source };
+        self.pod.record(&Fact::Starting { container: self.id.clone() }).map_err(journal)?;
         self.task_exists = true;
         let view = self.view.borrow().clone();
         match start::start(&self.services, &self.pod, &view).await {
@@ -326,44 +311,26 @@ impl ContainerDriver {
             }
             Err(source) => {
                 self.start_failed(&source);
-                Err(ContainerError::Start {
-                    id: self.id.clone(),
-                    source,
-                })
+                Err(ContainerError::Start { id: self.id.clone(), source })
             }
         }
     }
 
-    /// A command that cannot be run is the container's end; anything else leaves it to be started again.
+    /// A start that was tried and failed is the container's end, with the reason that kubectl shows.
     fn start_failed(&mut self, error: &StartError) {
         let message = runtime_core::error::chain(error);
-        match error.exit_code() {
-            Some(code) => {
-                let at = self.services.clock.now();
-                let exit = ContainerExit {
-                    code,
-                    reason: ExitReason::StartError,
-                    message,
-                    at,
-                };
-                self.note(Fact::Exited {
-                    container: self.id.clone(),
-                    exit,
-                });
-            }
-            None => self.note(Fact::StartUndone {
-                container: self.id.clone(),
-            }),
+        if error.is_final() {
+            let at = self.services.clock.now();
+            let exit = ContainerExit { code: START_ERROR, reason: ExitReason::StartError, message, at };
+            self.note(Fact::Exited { container: self.id.clone(), exit });
+        } else {
+            self.note(Fact::StartUndone { container: self.id.clone() });
         }
     }
 
     fn started(&mut self, running: Running) {
         self.task_exists = true;
-        self.note(Fact::Started {
-            container: self.id.clone(),
-            pid: running.pid,
-            at: running.at,
-        });
+        self.note(Fact::Started { container: self.id.clone(), pid: running.pid, at: running.at });
         self.watch();
     }
 
@@ -394,10 +361,7 @@ impl ContainerDriver {
 
     async fn kill_now(&mut self) {
         if self.exit.is_some() {
-            self.deadline = Some(Deadline {
-                at: Instant::now(),
-                kills: 0,
-            });
+            self.deadline = Some(Deadline { at: Instant::now(), kills: 0 });
             self.escalate().await;
         }
     }
@@ -405,10 +369,7 @@ impl ContainerDriver {
     /// The deadline is due: SIGKILL, again and again, and an answer for those who wait when it is hopeless.
     async fn escalate(&mut self) {
         let kills = self.deadline.map_or(0, |deadline| deadline.kills) + 1;
-        self.deadline = Some(Deadline {
-            at: Instant::now() + KILL_AGAIN,
-            kills,
-        });
+        self.deadline = Some(Deadline { at: Instant::now() + KILL_AGAIN, kills });
         self.signal(SIGKILL).await;
         if kills >= KILL_TRIES {
             self.deadline = None;
@@ -437,10 +398,7 @@ impl ContainerDriver {
     async fn exited(&mut self, exit: ContainerExit) {
         self.exit = None;
         self.deadline = None;
-        self.note(Fact::Exited {
-            container: self.id.clone(),
-            exit,
-        });
+        self.note(Fact::Exited { container: self.id.clone(), exit });
         for reply in self.stopping.drain(..) {
             let _ = reply.send(Ok(()));
         }
@@ -488,12 +446,7 @@ impl ContainerDriver {
 
     /// Everyone who waits is told why it does not go on; the next request tries again.
     fn answer_all(&mut self, error: &Arc<ContainerError>) {
-        for reply in self
-            .stopping
-            .drain(..)
-            .chain(self.ending.drain(..))
-            .chain(self.removing.drain(..))
-        {
+        for reply in self.stopping.drain(..).chain(self.ending.drain(..)).chain(self.removing.drain(..)) {
             let _ = reply.send(Err(error.clone()));
         }
     }
@@ -503,9 +456,7 @@ impl ContainerDriver {
     }
 
     fn unknown(&self, error: &StartError) {
-        self.publish(ContainerState::Unknown {
-            why: runtime_core::error::chain(error),
-        });
+        self.publish(ContainerState::Unknown { why: runtime_core::error::chain(error) });
     }
 
     /// Records a fact and shows what follows from it. A journal that cannot be written is reported: the state

@@ -49,7 +49,7 @@ pub enum StartError {
         source: io::Error,
     },
     #[error("the OCI runtime refused it: {message}")]
-    Refused { exit_code: i32, message: String },
+    Refused { message: String },
     #[error("its task did not start")]
     Task(#[source] ShimError),
     #[error("its start does not end")]
@@ -71,19 +71,18 @@ impl StartError {
         }
     }
 
-    /// The exit code to report when the OCI runtime refused the command: the container has then ended.
-    pub(crate) fn exit_code(&self) -> Option<i32> {
+    /// Whether the container has had its one start, as containerd sees it. What only kept the start from being
+    /// tried, or hides how it went, leaves the container to be started again.
+    pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Refused { exit_code, .. } => Some(*exit_code),
-            Self::NoShim(_)
-            | Self::Record(_)
+            Self::Refused { .. }
             | Self::NoRecord
             | Self::Snapshot(_)
             | Self::Bundle { .. }
             | Self::MakeBundle(_)
-            | Self::LogFolder { .. }
-            | Self::Task(_)
-            | Self::Stuck => None,
+            | Self::LogFolder { .. } => true,
+            Self::Task(source) => !source.disconnected(),
+            Self::NoShim(_) | Self::Record(_) | Self::Stuck => false,
         }
     }
 }
@@ -103,20 +102,15 @@ pub(crate) async fn start(
     let id = &view.id;
     let shim = pod.shim().await?;
     let record = services.container_record(id)?.ok_or(StartError::NoRecord)?;
-    let rootfs = services
-        .snapshotter
-        .mounts(&Namespace::k8s(), &view.snapshot_key)?;
-    let bundle = services
-        .shims
-        .make_bundle(id.as_str())
-        .map_err(StartError::MakeBundle)?;
+    let rootfs = services.snapshotter.mounts(&Namespace::k8s(), &view.snapshot_key)?;
+    let bundle = services.shims.make_bundle(id.as_str()).map_err(StartError::MakeBundle)?;
     write_bundle(&bundle, &record.spec.value)?;
+    // The exit of an earlier try that was undone is not this one's.
+    services.shims.forget_exit(id.as_str()).map_err(StartError::MakeBundle)?;
     let log = view.spec.log_path.as_deref();
     if let Some(folder) = log.and_then(Path::parent) {
-        std::fs::create_dir_all(folder).map_err(|source| StartError::LogFolder {
-            path: folder.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(folder)
+            .map_err(|source| StartError::LogFolder { path: folder.to_owned(), source })?;
     }
     let request = TaskRequest {
         container: id.as_str(),
@@ -126,11 +120,10 @@ pub(crate) async fn start(
         options: &pod.handler.options,
     };
     create_anew(&shim, &request).await.map_err(refused)?;
+    // Taken before the process runs: it may have ended before the answer is here.
+    let at = services.clock.now();
     let pid = shim.start(id.as_str()).await.map_err(refused)?;
-    Ok(Running {
-        pid,
-        at: services.clock.now(),
-    })
+    Ok(Running { pid, at })
 }
 
 /// Creates the task; one that an interrupted start left behind is deleted first.
@@ -146,10 +139,7 @@ async fn create_anew(shim: &Shim, request: &TaskRequest<'_>) -> Result<(), ShimE
 
 fn refused(error: ShimError) -> StartError {
     match error.start_failure() {
-        Some(failure) => StartError::Refused {
-            exit_code: failure.exit_code,
-            message: failure.message,
-        },
+        Some(failure) => StartError::Refused { message: failure.message },
         None => StartError::Task(error),
     }
 }
@@ -182,24 +172,19 @@ pub(crate) async fn find_out(
             TaskStatus::Creating if tokio::time::Instant::now() >= deadline => return Err(StartError::Stuck),
             TaskStatus::Creating => tokio::time::sleep(LOOK_AGAIN).await,
             TaskStatus::Running { pid } => {
-                return Ok(Some(Running {
-                    pid,
-                    at: services.clock.now(),
-                }));
+                return Ok(Some(Running { pid, at: services.clock.now() }));
             }
             // It ran and ended meanwhile, or its start failed: the exit file knows.
             TaskStatus::Stopped => {
                 let ran = matches!(services.shims.exit(id.as_str()), Ok(Some(_)));
-                return Ok(ran.then(|| Running {
-                    pid: 0,
-                    at: services.clock.now(),
-                }));
+                return Ok(ran.then(|| Running { pid: 0, at: services.clock.now() }));
             }
+            // Gone on with, not undone: the start may be under way, and its process may run already. The shim
+            // takes one start at a time and answers a second one like the first.
             TaskStatus::Created => {
-                teardown::abandon(&shim, id.as_str())
-                    .await
-                    .map_err(StartError::Task)?;
-                return Ok(None);
+                let at = services.clock.now();
+                let pid = shim.start(id.as_str()).await.map_err(refused)?;
+                return Ok(Some(Running { pid, at }));
             }
             TaskStatus::Absent => return Ok(None),
         }
@@ -258,12 +243,7 @@ fn finished(code: i32, oom_killed: bool, at: Timestamp) -> ContainerExit {
         0 => ExitReason::Completed,
         _ => ExitReason::Error,
     };
-    ContainerExit {
-        code,
-        reason,
-        message: String::new(),
-        at,
-    }
+    ContainerExit { code, reason, message: String::new(), at }
 }
 
 fn died_with_shim(services: &Services) -> ContainerExit {

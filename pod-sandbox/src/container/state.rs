@@ -16,21 +16,10 @@ use crate::facts::{ContainerExit, ExitReason, Fact};
 pub enum ContainerState {
     Created,
     Starting,
-    Running {
-        pid: i32,
-        since: Timestamp,
-    },
-    Stopping {
-        pid: i32,
-        since: Timestamp,
-    },
-    Exited {
-        since: Option<Timestamp>,
-        exit: ContainerExit,
-    },
-    Unknown {
-        why: String,
-    },
+    Running { pid: i32, since: Timestamp },
+    Stopping { pid: i32, since: Timestamp },
+    Exited { since: Option<Timestamp>, exit: ContainerExit },
+    Unknown { why: String },
 }
 
 impl ContainerState {
@@ -56,14 +45,8 @@ impl ContainerState {
         match fact {
             Fact::Starting { .. } => Self::Starting,
             Fact::StartUndone { .. } => Self::Created,
-            Fact::Started { pid, at, .. } => Self::Running {
-                pid: *pid,
-                since: *at,
-            },
-            Fact::Exited { exit, .. } => Self::Exited {
-                since: self.started_at(),
-                exit: exit.clone(),
-            },
+            Fact::Started { pid, at, .. } => Self::Running { pid: *pid, since: *at },
+            Fact::Exited { exit, .. } => Self::Exited { since: self.started_at(), exit: exit.clone() },
             Fact::ShimDied { at } => self.after_shim_death(*at),
             Fact::Entering(_)
             | Fact::Shim { .. }
@@ -106,26 +89,14 @@ mod tests {
     }
 
     fn exit(code: i32) -> ContainerExit {
-        ContainerExit {
-            code,
-            reason: ExitReason::Error,
-            message: String::new(),
-            at: Timestamp(9),
-        }
+        ContainerExit { code, reason: ExitReason::Error, message: String::new(), at: Timestamp(9) }
     }
 
     #[test]
     fn facts_project_to_states() {
         let starting = Fact::Starting { container: id() };
-        let started = Fact::Started {
-            container: id(),
-            pid: 4,
-            at: Timestamp(3),
-        };
-        let exited = Fact::Exited {
-            container: id(),
-            exit: exit(7),
-        };
+        let started = Fact::Started { container: id(), pid: 4, at: Timestamp(3) };
+        let exited = Fact::Exited { container: id(), exit: exit(7) };
         let undone = Fact::StartUndone { container: id() };
         let died = Fact::ShimDied { at: Timestamp(9) };
         let table: &[(&[&Fact], ContainerState)] = &[
@@ -133,51 +104,28 @@ mod tests {
             (&[&starting], ContainerState::Starting),
             (&[&starting, &undone], ContainerState::Created),
             (&[&starting, &died], ContainerState::Created),
-            (
-                &[&starting, &started],
-                ContainerState::Running {
-                    pid: 4,
-                    since: Timestamp(3),
-                },
-            ),
+            (&[&starting, &started], ContainerState::Running { pid: 4, since: Timestamp(3) }),
             (
                 &[&starting, &started, &exited],
-                ContainerState::Exited {
-                    since: Some(Timestamp(3)),
-                    exit: exit(7),
-                },
+                ContainerState::Exited { since: Some(Timestamp(3)), exit: exit(7) },
             ),
-            (
-                &[&starting, &exited],
-                ContainerState::Exited {
-                    since: None,
-                    exit: exit(7),
-                },
-            ),
+            (&[&starting, &exited], ContainerState::Exited { since: None, exit: exit(7) }),
         ];
         for (facts, expected) in table {
-            let state = facts
-                .iter()
-                .fold(ContainerState::Created, |state, fact| state.after(fact));
+            let state = facts.iter().fold(ContainerState::Created, |state, fact| state.after(fact));
             assert_eq!(state, *expected, "{facts:?}");
         }
     }
 
     #[test]
     fn the_death_of_the_shim_ends_what_ran_and_keeps_earlier_exits() {
-        let running = ContainerState::Running {
-            pid: 4,
-            since: Timestamp(3),
-        };
+        let running = ContainerState::Running { pid: 4, since: Timestamp(3) };
         let ContainerState::Exited { exit: end, .. } = running.after(&Fact::ShimDied { at: Timestamp(9) })
         else {
             panic!("a running container must end with its shim");
         };
         assert_eq!((end.code, end.reason), (KILLED, ExitReason::ShimDied));
-        let before = ContainerState::Exited {
-            since: None,
-            exit: exit(7),
-        };
+        let before = ContainerState::Exited { since: None, exit: exit(7) };
         assert_eq!(before.clone().after(&Fact::ShimDied { at: Timestamp(9) }), before);
     }
 }

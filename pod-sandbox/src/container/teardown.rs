@@ -1,5 +1,7 @@
 //! The one way down for a container: task, bundle, snapshot, record. Every step may come twice.
 
+use std::time::Duration;
+
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::{ContainerId, Namespace};
 use runtime_core::snapshot::SnapshotError;
@@ -11,6 +13,8 @@ use crate::services::{Services, StoreFailed};
 use crate::view::ContainerView;
 
 const SIGKILL: i32 = 9;
+/// How long a process may take to die of SIGKILL; one that hangs in the kernel takes longer.
+const DEATH: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
@@ -28,58 +32,43 @@ pub(crate) async fn delete_task(
     pod: &Pod,
     id: &ContainerId,
 ) -> Result<(), ContainerError> {
-    let failed = |source| ContainerError::Delete {
-        id: id.clone(),
-        source,
-    };
+    let failed = |source| ContainerError::Delete { id: id.clone(), source };
     if let Ok(shim) = pod.shim().await {
         match shim.delete(id.as_str()).await {
             Err(error) if error.disconnected() => {}
+            // It runs, whatever was believed of it.
+            Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
+                return abandon(&shim, id.as_str()).await.map_err(failed);
+            }
             other => return other.map_err(failed),
         }
     }
-    services
-        .shims
-        .clean(id.as_str(), &pod.handler.shim)
-        .await
-        .map_err(failed)
+    services.shims.clean(id.as_str(), &pod.handler.shim).await.map_err(failed)
 }
 
-/// Gives up a task that was created and not started.
+/// Kills and deletes a task that is not to run on.
 pub(crate) async fn abandon(shim: &Shim, id: &str) -> Result<(), ShimError> {
     match shim.kill(id, SIGKILL).await {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    match shim.wait(id).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Ok(_) | Err(_) => {}
+    match tokio::time::timeout(DEATH, shim.wait(id)).await {
+        Err(_) => return Err(ShimError::StillThere { id: id.to_owned(), seconds: DEATH.as_secs() }),
+        Ok(Err(error)) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(_) => {}
     }
     shim.delete(id).await
 }
 
 /// Takes away what is left of a container whose task is deleted.
 pub(crate) async fn remove(services: &Services, view: &ContainerView) -> Result<(), ContainerError> {
-    let failed = |source| ContainerError::Remove {
-        id: view.id.clone(),
-        source,
-    };
-    services
-        .shims
-        .remove_bundle(view.id.as_str())
-        .map_err(|e| failed(RemoveError::Bundle(e)))?;
-    match services
-        .snapshotter
-        .remove(&Namespace::k8s(), &view.snapshot_key)
-        .await
-    {
+    let failed = |source| ContainerError::Remove { id: view.id.clone(), source };
+    services.shims.remove_bundle(view.id.as_str()).map_err(|e| failed(RemoveError::Bundle(e)))?;
+    match services.snapshotter.remove(&Namespace::k8s(), &view.snapshot_key).await {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(failed(RemoveError::Snapshot(error)));
         }
         Ok(()) | Err(_) => {}
     }
-    services
-        .forget_container(&view.id)
-        .await
-        .map_err(|e| failed(RemoveError::Record(e)))
+    services.forget_container(&view.id).await.map_err(|e| failed(RemoveError::Record(e)))
 }

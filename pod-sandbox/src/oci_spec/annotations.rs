@@ -9,11 +9,7 @@ const PREFIX: &str = "io.kubernetes.cri";
 pub(super) fn annotations(inputs: &SpecInputs<'_>) -> HashMap<String, String> {
     let pod = &inputs.pod.metadata;
     let image = &inputs.container.image;
-    let image_name = if image.user_specified.is_empty() {
-        &inputs.image.name
-    } else {
-        &image.user_specified
-    };
+    let image_name = if image.user_specified.is_empty() { &inputs.image.name } else { &image.user_specified };
     let pairs = [
         ("container-type", "container"),
         ("container-name", &inputs.container.metadata.name),
@@ -23,8 +19,5 @@ pub(super) fn annotations(inputs: &SpecInputs<'_>) -> HashMap<String, String> {
         ("sandbox-namespace", &pod.namespace),
         ("sandbox-uid", &pod.uid),
     ];
-    pairs
-        .into_iter()
-        .map(|(key, value)| (format!("{PREFIX}.{key}"), value.to_owned()))
-        .collect()
+    pairs.into_iter().map(|(key, value)| (format!("{PREFIX}.{key}"), value.to_owned())).collect()
 }

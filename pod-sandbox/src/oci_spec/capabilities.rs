@@ -75,12 +75,7 @@ const ALL: &str = "ALL";
 /// A kernel's bit mask as a set; bits without a name are left out.
 pub(super) fn of_mask(mask: u64) -> HashSet<Capability> {
     let bit = |number: usize| mask.checked_shr(number as u32).is_some_and(|rest| rest & 1 == 1);
-    BY_NUMBER
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| bit(*number))
-        .map(|(_, it)| *it)
-        .collect()
+    BY_NUMBER.iter().enumerate().filter(|(number, _)| bit(*number)).map(|(_, it)| *it).collect()
 }
 
 /// The sets of the container's first process. Nothing is more than `held`; nothing is inheritable, so that a
@@ -89,11 +84,7 @@ pub(super) fn sets(
     security: &SecuritySpec,
     held: &HashSet<Capability>,
 ) -> Result<LinuxCapabilities, OciSpecError> {
-    let wanted = if security.privileged {
-        held.clone()
-    } else {
-        selected(&security.capabilities, held)?
-    };
+    let wanted = if security.privileged { held.clone() } else { selected(&security.capabilities, held)? };
     let set: HashSet<Capability> = wanted.intersection(held).copied().collect();
     let sets = LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
@@ -107,9 +98,7 @@ pub(super) fn sets(
 /// "ALL" comes first on both sides, so that `drop: [ALL], add: [X]` leaves X.
 fn selected(wish: &CapabilitySpec, held: &HashSet<Capability>) -> Result<HashSet<Capability>, OciSpecError> {
     if let Some(name) = wish.add_ambient.first() {
-        return Err(OciSpecError::Unimplemented {
-            what: format!("ambient capability {name}"),
-        });
+        return Err(OciSpecError::Unimplemented { what: format!("ambient capability {name}") });
     }
     let mut set = if wish.drop.iter().any(|name| name == ALL) {
         HashSet::new()
@@ -128,9 +117,7 @@ fn selected(wish: &CapabilitySpec, held: &HashSet<Capability>) -> Result<HashSet
 }
 
 fn parse(name: &str) -> Result<Capability, OciSpecError> {
-    name.parse().map_err(|_| OciSpecError::UnknownCapability {
-        name: name.to_owned(),
-    })
+    name.parse().map_err(|_| OciSpecError::UnknownCapability { name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -142,30 +129,18 @@ mod tests {
     }
 
     fn names(set: HashSet<Capability>) -> Vec<String> {
-        BY_NUMBER
-            .iter()
-            .filter(|it| set.contains(it))
-            .map(ToString::to_string)
-            .collect()
+        BY_NUMBER.iter().filter(|it| set.contains(it)).map(ToString::to_string).collect()
     }
 
     fn wish(add: &[&str], drop: &[&str]) -> CapabilitySpec {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        CapabilitySpec {
-            add: owned(add),
-            drop: owned(drop),
-            add_ambient: Vec::new(),
-        }
+        CapabilitySpec { add: owned(add), drop: owned(drop), add_ambient: Vec::new() }
     }
 
     #[test]
     fn numbers_and_names_are_the_kernels() {
-        for (number, name) in [
-            (0, "CHOWN"),
-            (12, "NET_ADMIN"),
-            (21, "SYS_ADMIN"),
-            (40, "CHECKPOINT_RESTORE"),
-        ] {
+        for (number, name) in [(0, "CHOWN"), (12, "NET_ADMIN"), (21, "SYS_ADMIN"), (40, "CHECKPOINT_RESTORE")]
+        {
             assert_eq!(names(of_mask(1 << number)), [name]);
         }
         for capability in BY_NUMBER {
@@ -186,11 +161,7 @@ mod tests {
             (wish(&["NET_BIND_SERVICE"], &["ALL"]), 1),
         ];
         for (wish, count) in table {
-            assert_eq!(
-                selected(&wish, &everything()).expect("known names").len(),
-                count,
-                "{wish:?}"
-            );
+            assert_eq!(selected(&wish, &everything()).expect("known names").len(), count, "{wish:?}");
         }
     }
 

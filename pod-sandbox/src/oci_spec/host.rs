@@ -38,9 +38,7 @@ impl HostFacts {
         };
         let hugetlb = if cgroup2 {
             let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-            controllers
-                .split_whitespace()
-                .any(|controller| controller == "hugetlb")
+            controllers.split_whitespace().any(|controller| controller == "hugetlb")
         } else {
             root.join("hugetlb").is_dir()
         };
@@ -66,22 +64,15 @@ impl HostFacts {
 
 fn own_cgroup2(root: &Path) -> Option<PathBuf> {
     let table = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = table
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))?
-        .to_owned();
+    let path = table.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
     Some(root.join(path))
 }
 
 /// What is both permitted and in the bounding set, from the text of `/proc/self/status` (proc(5)).
 fn held(status: &str) -> HashSet<Capability> {
     let mask = |key: &str| {
-        let value = status
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        value
-            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-            .unwrap_or_default()
+        let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or_default()
     };
     capabilities::of_mask(mask("CapPrm") & mask("CapBnd"))
 }
@@ -100,10 +91,7 @@ mod tests {
 
     #[test]
     fn oom_scores_are_clamped_where_they_cannot_be_lowered() {
-        let mut host = HostFacts {
-            oom_score_adj: 7,
-            ..HostFacts::default()
-        };
+        let mut host = HostFacts { oom_score_adj: 7, ..HostFacts::default() };
         assert_eq!(host.oom_score_adj_floor(false), Some(7));
         host.capabilities.insert(Capability::SysResource);
         assert_eq!(host.oom_score_adj_floor(false), None);

@@ -16,18 +16,12 @@ pub fn ensure_host_paths(mounts: &[MountSpec]) -> Result<(), OciSpecError> {
             Ok(_) => false,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(source) => {
-                return Err(OciSpecError::HostPath {
-                    path: path.clone(),
-                    source,
-                });
+                return Err(OciSpecError::HostPath { path: path.clone(), source });
             }
         };
         if missing {
             let made = DirBuilder::new().recursive(true).mode(MODE).create(path);
-            made.map_err(|source| OciSpecError::HostPath {
-                path: path.clone(),
-                source,
-            })?;
+            made.map_err(|source| OciSpecError::HostPath { path: path.clone(), source })?;
         }
     }
     Ok(())

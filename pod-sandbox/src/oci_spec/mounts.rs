@@ -13,30 +13,11 @@ const SHM: &str = "/dev/shm";
 /// Where, kind and options of what every container has (runtime-spec, "Default Filesystems").
 const DEFAULTS: [(&str, &str, &[&str]); 6] = [
     ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-    (
-        DEV,
-        "tmpfs",
-        &["nosuid", "strictatime", "mode=755", "size=65536k"],
-    ),
-    (
-        "/dev/pts",
-        "devpts",
-        &[
-            "nosuid",
-            "noexec",
-            "newinstance",
-            "ptmxmode=0666",
-            "mode=0620",
-            "gid=5",
-        ],
-    ),
+    (DEV, "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
     ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ("/sys", "sysfs", &["nosuid", "noexec", "nodev"]),
-    (
-        "/sys/fs/cgroup",
-        "cgroup",
-        &["nosuid", "noexec", "nodev", "relatime"],
-    ),
+    ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime"]),
 ];
 
 /// A volume takes the place of a default mount; one on `/dev` of everything below it as well, else the
@@ -49,9 +30,7 @@ pub(super) fn mounts(inputs: &SpecInputs<'_>) -> Result<Vec<Mount>, OciSpecError
     let volume_at = |place: &Path| volumes.iter().any(|volume| tidy(&volume.container_path) == place);
     let dev_is_a_volume = volume_at(Path::new(DEV));
     let covered = |place: &Path| volume_at(place) || (dev_is_a_volume && place.starts_with(DEV));
-    let defaults = DEFAULTS
-        .iter()
-        .map(|entry| default(entry, inputs.container.security.privileged));
+    let defaults = DEFAULTS.iter().map(|entry| default(entry, inputs.container.security.privileged));
     let mut mounts: Vec<Mount> = defaults.chain(pod_mounts(inputs)).collect();
     mounts.retain(|mount| !covered(mount.destination()));
     mounts.extend(volumes.iter().map(|it| volume(it)));
@@ -71,15 +50,9 @@ pub(super) fn rootfs_propagation(volumes: &[MountSpec]) -> Option<String> {
 }
 
 fn check(volume: &MountSpec) -> Result<(), OciSpecError> {
-    for (what, path) in [
-        ("mount source", &volume.host_path),
-        ("mount destination", &volume.container_path),
-    ] {
+    for (what, path) in [("mount source", &volume.host_path), ("mount destination", &volume.container_path)] {
         if !path.is_absolute() {
-            return Err(OciSpecError::RelativePath {
-                what,
-                path: path.clone(),
-            });
+            return Err(OciSpecError::RelativePath { what, path: path.clone() });
         }
         process::no_nul(what, &path.to_string_lossy())?;
     }
@@ -106,9 +79,7 @@ fn pod_mounts(inputs: &SpecInputs<'_>) -> Vec<Mount> {
         IpcMode::Pod => *shm,
         IpcMode::Host => Path::new(SHM),
     };
-    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec", "rw"]
-        .map(str::to_owned)
-        .to_vec();
+    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec", "rw"].map(str::to_owned).to_vec();
     let shm = mount(Path::new(SHM), "bind", shm, options);
     vec![shm, file("hostname"), file("hosts"), file("resolv.conf")]
 }
@@ -119,23 +90,13 @@ fn volume(volume: &MountSpec) -> Mount {
         Propagation::HostToContainer => "rslave",
         Propagation::Bidirectional => "rshared",
     };
-    let options = vec![
-        "rbind".to_owned(),
-        propagation.to_owned(),
-        access(volume.readonly),
-    ];
+    let options = vec!["rbind".to_owned(), propagation.to_owned(), access(volume.readonly)];
     mount(&tidy(&volume.container_path), "bind", &volume.host_path, options)
 }
 
 fn mount(destination: &Path, kind: &str, source: &Path, options: Vec<String>) -> Mount {
-    let mount = MountBuilder::default()
-        .destination(destination)
-        .typ(kind)
-        .source(source)
-        .options(options);
-    mount
-        .build()
-        .expect("all the fields that are ever used are given")
+    let mount = MountBuilder::default().destination(destination).typ(kind).source(source).options(options);
+    mount.build().expect("all the fields that are ever used are given")
 }
 
 fn access(readonly: bool) -> String {

@@ -9,15 +9,9 @@ use crate::spec::{IpcMode, NetworkMode, PidMode};
 
 /// What is not listed is the host's. UTS is the pod's always, so the hostname is not set here.
 pub(super) fn namespaces(inputs: &SpecInputs<'_>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    let refuse = |what: &str| {
-        Err(OciSpecError::Unimplemented {
-            what: what.to_owned(),
-        })
-    };
-    let mut namespaces = vec![
-        new(LinuxNamespaceType::Mount),
-        join(LinuxNamespaceType::Uts, inputs.files.uts),
-    ];
+    let refuse = |what: &str| Err(OciSpecError::Unimplemented { what: what.to_owned() });
+    let mut namespaces =
+        vec![new(LinuxNamespaceType::Mount), join(LinuxNamespaceType::Uts, inputs.files.uts)];
     match inputs.pod.ipc {
         IpcMode::Pod => namespaces.push(join(LinuxNamespaceType::Ipc, inputs.files.ipc)),
         IpcMode::Host => {}

@@ -24,10 +24,7 @@ pub(super) fn process(inputs: &SpecInputs<'_>) -> Result<Process, OciSpecError> 
         .set_args(Some(args(inputs)?))
         .set_env(Some(env(inputs)?))
         .set_cwd(cwd(inputs)?)
-        .set_capabilities(Some(capabilities::sets(
-            &container.security,
-            &inputs.host.capabilities,
-        )?))
+        .set_capabilities(Some(capabilities::sets(&container.security, &inputs.host.capabilities)?))
         .set_no_new_privileges(Some(container.security.no_new_privs))
         .set_oom_score_adj(Some(resources::oom_score_adj(inputs)?));
     Ok(process)
@@ -43,9 +40,7 @@ fn args(inputs: &SpecInputs<'_>) -> Result<Vec<String>, OciSpecError> {
     };
     let args: Vec<String> = program.iter().chain(arguments).cloned().collect();
     if args.iter().all(String::is_empty) {
-        return Err(OciSpecError::NoCommand {
-            image: inputs.image.name.clone(),
-        });
+        return Err(OciSpecError::NoCommand { image: inputs.image.name.clone() });
     }
     args.iter().try_for_each(|arg| no_nul("argument", arg))?;
     Ok(args)
@@ -53,11 +48,7 @@ fn args(inputs: &SpecInputs<'_>) -> Result<Vec<String>, OciSpecError> {
 
 /// Later ones win: defaults, the image's, the container's. Each name comes once, at its first place.
 fn env(inputs: &SpecInputs<'_>) -> Result<Vec<String>, OciSpecError> {
-    let hostname = if inputs.pod.hostname.is_empty() {
-        &inputs.host.hostname
-    } else {
-        &inputs.pod.hostname
-    };
+    let hostname = if inputs.pod.hostname.is_empty() { &inputs.host.hostname } else { &inputs.pod.hostname };
     let mut env = Environment::default();
     env.set(DEFAULT_PATH);
     env.set(&format!("HOSTNAME={hostname}"));
@@ -105,10 +96,7 @@ fn cwd(inputs: &SpecInputs<'_>) -> Result<PathBuf, OciSpecError> {
 
 pub(super) fn no_nul(what: &'static str, value: &str) -> Result<(), OciSpecError> {
     if value.contains('\0') {
-        return Err(OciSpecError::NulByte {
-            what,
-            value: value.to_owned(),
-        });
+        return Err(OciSpecError::NulByte { what, value: value.to_owned() });
     }
     Ok(())
 }

@@ -50,12 +50,7 @@ pub(super) fn resources(inputs: &SpecInputs<'_>) -> Result<OciResources, OciSpec
 
 /// The wished `oom_score_adj`, no lower than can be set.
 pub(super) fn oom_score_adj(inputs: &SpecInputs<'_>) -> Result<i32, OciSpecError> {
-    let value = in_range(
-        "oom_score_adj",
-        inputs.container.resources.oom_score_adj,
-        OOM_LEAST,
-        OOM_MOST,
-    )?;
+    let value = in_range("oom_score_adj", inputs.container.resources.oom_score_adj, OOM_LEAST, OOM_MOST)?;
     let wished = i32::try_from(value).expect("it was just held to a small range");
     let floor = inputs.host.oom_score_adj_floor(inputs.restrict_oom_score_adj);
     Ok(floor.map_or(wished, |floor| wished.max(floor)))
@@ -91,9 +86,7 @@ fn hugepages(wish: &LinuxResources) -> Result<Vec<LinuxHugepageLimit>, OciSpecEr
     let limit = |it: &crate::spec::HugepageLimit| {
         // The type is signed; a limit beyond it is none that a machine could reach.
         let limit = i64::try_from(it.limit_bytes).unwrap_or(i64::MAX);
-        let limit = LinuxHugepageLimitBuilder::default()
-            .page_size(it.page_size.clone())
-            .limit(limit);
+        let limit = LinuxHugepageLimitBuilder::default().page_size(it.page_size.clone()).limit(limit);
         limit.build().expect("both fields are given")
     };
     Ok(wish.hugepage_limits.iter().map(limit).collect())
@@ -110,9 +103,7 @@ fn devices(privileged: bool) -> Vec<LinuxDeviceCgroup> {
     }
     let allowed = DEVICES.iter().map(|(major, minor)| {
         let mut rule = everything(true);
-        rule.set_typ(Some(LinuxDeviceType::C))
-            .set_major(Some(*major))
-            .set_minor(*minor);
+        rule.set_typ(Some(LinuxDeviceType::C)).set_major(Some(*major)).set_minor(*minor);
         rule
     });
     std::iter::once(everything(false)).chain(allowed).collect()
@@ -122,11 +113,6 @@ fn in_range(what: &'static str, value: i64, least: i64, most: i64) -> Result<i64
     if (least..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(OciSpecError::OutOfRange {
-            what,
-            value,
-            least,
-            most,
-        })
+        Err(OciSpecError::OutOfRange { what, value, least, most })
     }
 }

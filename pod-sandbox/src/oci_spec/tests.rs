@@ -26,11 +26,7 @@ impl Sample {
             pod: pod(),
             container: container(),
             image: image(),
-            user: ResolvedUser {
-                uid: 1000,
-                gid: 1001,
-                additional_gids: vec![1001, 2000],
-            },
+            user: ResolvedUser { uid: 1000, gid: 1001, additional_gids: vec![1001, 2000] },
             host: HostFacts {
                 hostname: "node".to_owned(),
                 cgroup2: false,
@@ -101,10 +97,7 @@ fn pod() -> PodSpec {
 
 fn container() -> ContainerSpec {
     ContainerSpec {
-        metadata: ContainerMetadata {
-            name: "main".into(),
-            attempt: 0,
-        },
+        metadata: ContainerMetadata { name: "main".into(), attempt: 0 },
         image: ImageReference {
             image: "sha256:1".into(),
             user_specified: "busybox:1".into(),
@@ -170,18 +163,12 @@ fn mount(container: &str, host: &str) -> MountSpec {
 
 fn destinations(spec: &Value) -> Vec<&str> {
     let mounts = spec["mounts"].as_array().expect("mounts");
-    mounts
-        .iter()
-        .map(|mount| mount["destination"].as_str().expect("a destination"))
-        .collect()
+    mounts.iter().map(|mount| mount["destination"].as_str().expect("a destination")).collect()
 }
 
 fn found<'a>(spec: &'a Value, destination: &str) -> &'a Value {
     let mounts = spec["mounts"].as_array().expect("mounts");
-    mounts
-        .iter()
-        .find(|mount| mount["destination"] == destination)
-        .expect("that mount")
+    mounts.iter().find(|mount| mount["destination"] == destination).expect("that mount")
 }
 
 #[test]
@@ -192,30 +179,13 @@ fn nothing_comes_from_the_crates_defaults() {
         keys.sort();
         keys
     };
-    assert_eq!(
-        keys(&spec),
-        ["annotations", "linux", "mounts", "ociVersion", "process", "root"]
-    );
+    assert_eq!(keys(&spec), ["annotations", "linux", "mounts", "ociVersion", "process", "root"]);
     assert_eq!(
         keys(&spec["linux"]),
-        [
-            "cgroupsPath",
-            "maskedPaths",
-            "namespaces",
-            "readonlyPaths",
-            "resources"
-        ]
+        ["cgroupsPath", "maskedPaths", "namespaces", "readonlyPaths", "resources"]
     );
-    let process = [
-        "args",
-        "capabilities",
-        "cwd",
-        "env",
-        "noNewPrivileges",
-        "oomScoreAdj",
-        "terminal",
-        "user",
-    ];
+    let process =
+        ["args", "capabilities", "cwd", "env", "noNewPrivileges", "oomScoreAdj", "terminal", "user"];
     assert_eq!(keys(&spec["process"]), process);
     assert_eq!(keys(&spec["linux"]["resources"]), ["devices"]);
     assert_eq!(spec["linux"]["maskedPaths"], json!([]));
@@ -236,11 +206,7 @@ fn commands_follow_kubernetes_table() {
             it.container.command = strings(command);
             it.container.args = strings(args);
         });
-        assert_eq!(
-            sample.json()["process"]["args"],
-            json!(expected),
-            "{command:?} {args:?}"
-        );
+        assert_eq!(sample.json()["process"]["args"], json!(expected), "{command:?} {args:?}");
     }
 }
 
@@ -259,23 +225,10 @@ fn the_environment_is_defaults_then_image_then_container() {
         it.container.envs = vec![("A".into(), "con=tainer".into()), ("LINES".into(), "1\n2".into())];
         it.container.tty = true;
     });
-    let expected = [
-        "PATH=/image",
-        "HOSTNAME=node",
-        "TERM=xterm",
-        "A=con=tainer",
-        "EMPTY=",
-        "LINES=1\n2",
-    ];
+    let expected = ["PATH=/image", "HOSTNAME=node", "TERM=xterm", "A=con=tainer", "EMPTY=", "LINES=1\n2"];
     assert_eq!(sample.json()["process"]["env"], json!(expected));
     let env = &Sample::new().json()["process"]["env"];
-    assert!(
-        env[0]
-            .as_str()
-            .expect("a string")
-            .starts_with("PATH=/usr/local/sbin:"),
-        "{env}"
-    );
+    assert!(env[0].as_str().expect("a string").starts_with("PATH=/usr/local/sbin:"), "{env}");
 }
 
 #[test]
@@ -310,10 +263,7 @@ fn the_working_directory_is_absolute() {
 fn user_groups_and_privileges_are_the_resolved_ones() {
     let sample = Sample::with(|it| it.container.security.no_new_privs = true);
     let process = sample.json()["process"].clone();
-    assert_eq!(
-        process["user"],
-        json!({"uid": 1000, "gid": 1001, "additionalGids": [1001, 2000]})
-    );
+    assert_eq!(process["user"], json!({"uid": 1000, "gid": 1001, "additionalGids": [1001, 2000]}));
     assert_eq!(process["noNewPrivileges"], true);
     let capabilities = &process["capabilities"];
     assert_eq!(capabilities["bounding"].as_array().map(Vec::len), Some(14));
@@ -326,11 +276,7 @@ fn namespaces_are_joined_made_or_left_out() {
     let kinds = |sample: &Sample| {
         let namespaces = sample.json()["linux"]["namespaces"].clone();
         let name = |it: &Value| {
-            format!(
-                "{}:{}",
-                it["type"].as_str().unwrap_or("?"),
-                it["path"].as_str().unwrap_or("new")
-            )
+            format!("{}:{}", it["type"].as_str().unwrap_or("?"), it["path"].as_str().unwrap_or("new"))
         };
         let mut kinds: Vec<String> = namespaces.as_array().expect("a list").iter().map(name).collect();
         kinds.sort();
@@ -360,11 +306,7 @@ fn what_is_not_built_is_unimplemented() {
         refused(|it| it.container.security.seccomp = SeccompSpec::Localhost("/p.json".into())),
         refused(|it| it.container.security.capabilities.add_ambient = strings(&["CHOWN"])),
         refused(|it| {
-            it.container
-                .resources
-                .unified
-                .insert("memory.high".into(), "1".into())
-                .map_or((), drop)
+            it.container.resources.unified.insert("memory.high".into(), "1".into()).map_or((), drop)
         }),
     ];
     assert_eq!(kinds, [ErrorKind::Unimplemented; 6]);
@@ -393,20 +335,9 @@ fn privileged_means_everything_that_we_hold() {
         it.host.capabilities = capabilities::of_mask(0b111);
     });
     let spec = sample.json();
-    assert_eq!(
-        spec["process"]["capabilities"]["effective"]
-            .as_array()
-            .map(Vec::len),
-        Some(3)
-    );
-    assert_eq!(
-        spec["linux"]["resources"]["devices"],
-        json!([{"allow": true, "access": "rwm"}])
-    );
-    let options = found(&spec, "/sys")["options"]
-        .as_array()
-        .expect("options")
-        .clone();
+    assert_eq!(spec["process"]["capabilities"]["effective"].as_array().map(Vec::len), Some(3));
+    assert_eq!(spec["linux"]["resources"]["devices"], json!([{"allow": true, "access": "rwm"}]));
+    let options = found(&spec, "/sys")["options"].as_array().expect("options").clone();
     assert!(options.contains(&json!("rw")) && !options.contains(&json!("ro")));
 }
 
@@ -414,10 +345,7 @@ fn privileged_means_everything_that_we_hold() {
 fn devices_are_denied_but_for_the_usual() {
     let devices = Sample::new().json()["linux"]["resources"]["devices"].clone();
     assert_eq!(devices[0], json!({"allow": false, "access": "rwm"}));
-    assert_eq!(
-        devices[1],
-        json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"})
-    );
+    assert_eq!(devices[1], json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}));
     assert_eq!(devices.as_array().map(Vec::len), Some(10));
 }
 
@@ -432,19 +360,13 @@ fn limits_are_set_when_given_and_possible() {
         oom_score_adj: 500,
         cpuset_cpus: "0-1".into(),
         cpuset_mems: String::new(),
-        hugepage_limits: vec![HugepageLimit {
-            page_size: "2MB".into(),
-            limit_bytes: 0,
-        }],
+        hugepage_limits: vec![HugepageLimit { page_size: "2MB".into(), limit_bytes: 0 }],
         unified: BTreeMap::new(),
     };
     let mut sample = Sample::with(|it| it.container.resources = limits);
     let resources = |sample: &Sample| sample.json()["linux"]["resources"].clone();
     let all = resources(&sample);
-    assert_eq!(
-        all["cpu"],
-        json!({"shares": 2, "quota": -1, "period": 100_000, "cpus": "0-1"})
-    );
+    assert_eq!(all["cpu"], json!({"shares": 2, "quota": -1, "period": 100_000, "cpus": "0-1"}));
     assert_eq!(all["memory"], json!({"limit": 15 << 20, "swap": 15 << 20}));
     assert_eq!(all["hugepageLimits"], json!([{"pageSize": "2MB", "limit": 0}]));
     assert_eq!(sample.json()["process"]["oomScoreAdj"], 500);
@@ -457,12 +379,9 @@ fn limits_are_set_when_given_and_possible() {
 
 #[test]
 fn oom_scores_are_in_range_and_clamped() {
-    for (wished, own, restrict, expected) in [
-        (-998, 0, false, -998),
-        (-998, 0, true, 0),
-        (900, 100, true, 900),
-        (0, 100, true, 100),
-    ] {
+    for (wished, own, restrict, expected) in
+        [(-998, 0, false, -998), (-998, 0, true, 0), (900, 100, true, 900), (0, 100, true, 100)]
+    {
         let sample = Sample::with(|it| {
             it.container.resources.oom_score_adj = wished;
             it.host.oom_score_adj = own;
@@ -470,57 +389,26 @@ fn oom_scores_are_in_range_and_clamped() {
         });
         assert_eq!(sample.json()["process"]["oomScoreAdj"], expected);
     }
-    let error = Sample::with(|it| it.container.resources.oom_score_adj = 1001)
-        .build()
-        .expect_err("too much");
-    assert!(
-        matches!(error, OciSpecError::OutOfRange { value: 1001, .. }),
-        "{error}"
-    );
+    let error = Sample::with(|it| it.container.resources.oom_score_adj = 1001).build().expect_err("too much");
+    assert!(matches!(error, OciSpecError::OutOfRange { value: 1001, .. }), "{error}");
 }
 
 #[test]
 fn volumes_are_sorted_by_depth_and_replace_defaults() {
     let sample = Sample::with(|it| {
         it.container.mounts = vec![
-            MountSpec {
-                readonly: true,
-                ..mount("/data/in/side/", "/h1")
-            },
-            MountSpec {
-                propagation: Propagation::HostToContainer,
-                ..mount("/data", "/h2")
-            },
+            MountSpec { readonly: true, ..mount("/data/in/side/", "/h1") },
+            MountSpec { propagation: Propagation::HostToContainer, ..mount("/data", "/h2") },
             mount("/etc/hosts", "/kubelet/hosts"),
         ];
     });
     let spec = sample.json();
     let places = destinations(&spec);
-    let defaults = [
-        "/proc",
-        "/dev",
-        "/dev/pts",
-        "/dev/mqueue",
-        "/sys",
-        "/sys/fs/cgroup",
-        "/dev/shm",
-    ];
+    let defaults = ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/sys", "/sys/fs/cgroup", "/dev/shm"];
     assert_eq!(places[..7], defaults);
-    assert_eq!(
-        places[7..],
-        [
-            "/etc/hostname",
-            "/etc/resolv.conf",
-            "/data",
-            "/etc/hosts",
-            "/data/in/side"
-        ]
-    );
+    assert_eq!(places[7..], ["/etc/hostname", "/etc/resolv.conf", "/data", "/etc/hosts", "/data/in/side"]);
     assert_eq!(found(&spec, "/data")["options"], json!(["rbind", "rslave", "rw"]));
-    assert_eq!(
-        found(&spec, "/data/in/side")["options"],
-        json!(["rbind", "rprivate", "ro"])
-    );
+    assert_eq!(found(&spec, "/data/in/side")["options"], json!(["rbind", "rprivate", "ro"]));
     assert_eq!(found(&spec, "/etc/hosts")["source"], "/kubelet/hosts");
     assert_eq!(spec["linux"]["rootfsPropagation"], "rslave");
 }
@@ -529,10 +417,7 @@ fn volumes_are_sorted_by_depth_and_replace_defaults() {
 fn a_volume_on_dev_brings_all_of_dev() {
     let sample = Sample::with(|it| it.container.mounts = vec![mount("/dev/", "/dev")]);
     let spec = sample.json();
-    let below: Vec<_> = destinations(&spec)
-        .into_iter()
-        .filter(|it| it.starts_with("/dev"))
-        .collect();
+    let below: Vec<_> = destinations(&spec).into_iter().filter(|it| it.starts_with("/dev")).collect();
     assert_eq!(below, ["/dev"]);
 }
 
@@ -540,17 +425,12 @@ fn a_volume_on_dev_brings_all_of_dev() {
 fn a_readonly_root_has_readonly_pod_files_and_writable_volumes() {
     let sample = Sample::with(|it| {
         it.container.security.readonly_rootfs = true;
-        it.container.mounts = vec![MountSpec {
-            propagation: Propagation::Bidirectional,
-            ..mount("/v", "/h")
-        }];
+        it.container.mounts =
+            vec![MountSpec { propagation: Propagation::Bidirectional, ..mount("/v", "/h") }];
     });
     let spec = sample.json();
     assert_eq!(spec["root"]["readonly"], true);
-    assert_eq!(
-        found(&spec, "/etc/resolv.conf")["options"],
-        json!(["rbind", "rprivate", "ro"])
-    );
+    assert_eq!(found(&spec, "/etc/resolv.conf")["options"], json!(["rbind", "rprivate", "ro"]));
     assert_eq!(found(&spec, "/v")["options"], json!(["rbind", "rshared", "rw"]));
     assert_eq!(spec["linux"]["rootfsPropagation"], "rshared");
 }
@@ -558,9 +438,7 @@ fn a_readonly_root_has_readonly_pod_files_and_writable_volumes() {
 #[test]
 fn relative_paths_are_refused() {
     for bad in [mount("data", "/h"), mount("/data", "h")] {
-        let error = Sample::with(|it| it.container.mounts = vec![bad])
-            .build()
-            .expect_err("relative");
+        let error = Sample::with(|it| it.container.mounts = vec![bad]).build().expect_err("relative");
         assert!(matches!(error, OciSpecError::RelativePath { .. }), "{error}");
     }
 }

@@ -28,9 +28,7 @@ pub(super) fn execute(services: &Arc<Services>, registry: &Arc<Registry>, plan: 
 fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaphore>, planned: PlannedPod) {
     // A handler that has left the configuration still has its pods: they are run down with the default one.
     let handlers = &services.handlers;
-    let handler = handlers
-        .resolve(&planned.spec.runtime_handler)
-        .or_else(|_| handlers.resolve(""));
+    let handler = handlers.resolve(&planned.spec.runtime_handler).or_else(|_| handlers.resolve(""));
     let Ok(handler) = handler else {
         tracing::error!(sandbox = %planned.id, "no runtime handler is configured, the pod is left alone");
         return;
@@ -50,26 +48,14 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
     }
     let pod = Arc::new(pod);
     // Containers first: the pod's driver may begin by ending them.
-    for PlannedContainer {
-        view,
-        task_exists,
-        removing,
-    } in planned.containers
-    {
-        let begin = ContainerBegin {
-            view,
-            task_exists,
-            removing,
-        };
+    for PlannedContainer { view, task_exists, removing } in planned.containers {
+        let begin = ContainerBegin { view, task_exists, removing };
         registry.insert_container(ContainerDriver::spawn(services, registry, &pod, begin));
     }
     match planned.shim {
         ShimPlan::Gone => pod.set_shim(ShimSlot::Gone),
         ShimPlan::Attach => {
-            services.tasks.spawn(
-                "attach shim",
-                attach(services.clone(), pod.clone(), slots.clone()),
-            );
+            services.tasks.spawn("attach shim", attach(services.clone(), pod.clone(), slots.clone()));
         }
     }
     let begin = Begin::Recovered { facts: planned.facts };

@@ -72,10 +72,7 @@ fn pod(
     containers: Vec<ObservedContainer>,
 ) -> Option<ObservedPod> {
     let id = SandboxId::parse(record.id.clone()).ok()?;
-    let extension = record
-        .extensions
-        .get(EXTENSION)
-        .map(|value| value.parse_json::<Extension>());
+    let extension = record.extensions.get(EXTENSION).map(|value| value.parse_json::<Extension>());
     let extension = match extension? {
         Ok(extension) => extension,
         Err(error) => {
@@ -91,14 +88,7 @@ fn pod(
         }
     };
     let shim_alive = services.shims.is_alive(id.as_str());
-    Some(ObservedPod {
-        id,
-        record,
-        extension,
-        journal,
-        shim_alive,
-        containers,
-    })
+    Some(ObservedPod { id, record, extension, journal, shim_alive, containers })
 }
 
 fn journal(services: &Services, id: &SandboxId, made_in: &str) -> Result<JournalFound, JournalError> {
@@ -106,22 +96,15 @@ fn journal(services: &Services, id: &SandboxId, made_in: &str) -> Result<Journal
     let boot = &services.settings.boot_id;
     match Journal::open(&path, boot) {
         Ok((journal, facts)) => Ok(JournalFound::Read(journal, facts)),
-        Err(JournalError::OtherBoot { .. }) => Ok(JournalFound::Absent {
-            new: Journal::create(&path, boot)?,
-            same_boot: false,
-        }),
+        Err(JournalError::OtherBoot { .. }) => {
+            Ok(JournalFound::Absent { new: Journal::create(&path, boot)?, same_boot: false })
+        }
         Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(JournalFound::Absent {
-                new: Journal::create(&path, boot)?,
-                same_boot: made_in == boot,
-            })
+            Ok(JournalFound::Absent { new: Journal::create(&path, boot)?, same_boot: made_in == boot })
         }
         Err(error) => {
             let why = runtime_core::error::chain(&error);
-            Ok(JournalFound::Unreadable {
-                new: Journal::create(&path, boot)?,
-                why,
-            })
+            Ok(JournalFound::Unreadable { new: Journal::create(&path, boot)?, why })
         }
     }
 }
@@ -143,16 +126,8 @@ fn containers_by_pod(services: &Services) -> Result<BTreeMap<String, Vec<Observe
         match value.parse_json::<ContainerExtension>() {
             Ok(extension) => {
                 let exit = container::recorded_exit(services, &id);
-                let found = ObservedContainer {
-                    id,
-                    record,
-                    extension,
-                    exit,
-                };
-                by_pod
-                    .entry(found.record.sandbox_id.clone())
-                    .or_default()
-                    .push(found);
+                let found = ObservedContainer { id, record, extension, exit };
+                by_pod.entry(found.record.sandbox_id.clone()).or_default().push(found);
             }
             Err(error) => {
                 tracing::error!(container = %id, %error, "a container's record cannot be understood and is left alone");
@@ -164,19 +139,14 @@ fn containers_by_pod(services: &Services) -> Result<BTreeMap<String, Vec<Observe
 
 /// A journal without a record is the last thing that a removal leaves for a moment.
 fn drop_strange_journals(services: &Services, pods: &[ObservedPod]) {
-    let entries = std::fs::read_dir(&services.paths.journals)
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = std::fs::read_dir(&services.paths.journals).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
         let known = pods.iter().any(|pod| name.to_str() == Some(pod.id.as_str()));
         let ours = name.to_str().is_some_and(|name| SandboxId::parse(name).is_ok());
         if ours
             && !known
-            && Services::sandboxes()
-                .get(&*services.store, &name.to_string_lossy())
-                .is_ok_and(|r| r.is_none())
+            && Services::sandboxes().get(&*services.store, &name.to_string_lossy()).is_ok_and(|r| r.is_none())
         {
             let _ = journal::remove(&entry.path());
         }

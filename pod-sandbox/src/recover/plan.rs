@@ -49,10 +49,7 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
     let (journal, history) = match pod.journal {
         JournalFound::Read(journal, facts) => (journal, History::Known(facts)),
         JournalFound::Absent { new, same_boot: true } => (new, History::Known(Vec::new())),
-        JournalFound::Absent {
-            new,
-            same_boot: false,
-        } => (new, History::OtherBoot),
+        JournalFound::Absent { new, same_boot: false } => (new, History::OtherBoot),
         JournalFound::Unreadable { new, why } => (new, History::Unreadable(why)),
     };
     let mut learned = Vec::new();
@@ -63,21 +60,9 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
         facts = facts.after(&died);
         learned.push(died);
     }
-    let shim = if pod.shim_alive {
-        ShimPlan::Attach
-    } else {
-        ShimPlan::Gone
-    };
-    let scene = Scene {
-        sandbox: &pod.id,
-        history: &history,
-        shim,
-        now,
-    };
-    let planned = pod
-        .containers
-        .into_iter()
-        .map(|container| scene.plan(container, &mut learned));
+    let shim = if pod.shim_alive { ShimPlan::Attach } else { ShimPlan::Gone };
+    let scene = Scene { sandbox: &pod.id, history: &history, shim, now };
+    let planned = pod.containers.into_iter().map(|container| scene.plan(container, &mut learned));
     let containers = planned.collect();
     PlannedPod {
         id: pod.id,
@@ -146,14 +131,11 @@ impl Scene<'_> {
             image: Arc::new(found.extension.image),
             created_at: found.record.created_at,
             state,
+            user: found.extension.user,
             snapshotter: found.record.snapshotter,
             snapshot_key: SnapshotKey::parse(found.record.snapshot_key).unwrap_or(own_key),
         };
-        PlannedContainer {
-            view,
-            task_exists: past.started,
-            removing,
-        }
+        PlannedContainer { view, task_exists: past.started, removing }
     }
 }
 
@@ -188,11 +170,7 @@ fn past(found: &ObservedContainer, history: &History, now: Timestamp) -> Past {
             };
         }
     };
-    let mut past = Past {
-        state: ContainerState::Created,
-        started: false,
-        removing: false,
-    };
+    let mut past = Past { state: ContainerState::Created, started: false, removing: false };
     for fact in facts.iter().filter(|fact| concerns(fact, found)) {
         past.started |= matches!(fact, Fact::Starting { .. });
         past.removing |= matches!(fact, Fact::RemovingContainer { .. });
@@ -220,10 +198,7 @@ fn concerns(fact: &Fact, found: &ObservedContainer) -> bool {
 
 /// An end that came while no daemon was there to record it.
 fn missed(found: &ObservedContainer, state: &ContainerState, shim: ShimPlan, now: Timestamp) -> Option<Fact> {
-    let exited = |exit: ContainerExit| Fact::Exited {
-        container: found.id.clone(),
-        exit,
-    };
+    let exited = |exit: ContainerExit| Fact::Exited { container: found.id.clone(), exit };
     match (state, &found.exit, shim) {
         (ContainerState::Running { .. } | ContainerState::Stopping { .. }, Some(exit), _) => {
             Some(exited(exit.clone()))

@@ -152,15 +152,10 @@ impl SandboxDriver {
         let failure = match result {
             Ok(timings) => {
                 self.timings = timings;
-                let ready = Fact::Ready {
-                    at: self.services.clock.now(),
-                };
+                let ready = Fact::Ready { at: self.services.clock.now() };
                 match self.note(ready) {
                     Ok(()) => None,
-                    Err(source) => Some(SetupError::Journal {
-                        pod: self.pod.id.to_string(),
-                        source,
-                    }),
+                    Err(source) => Some(SetupError::Journal { pod: self.pod.id.to_string(), source }),
                 }
             }
             Err(error) => Some(error),
@@ -234,9 +229,7 @@ impl SandboxDriver {
     fn teardown_failed(&mut self, error: &TeardownError) {
         let message = runtime_core::error::chain(error);
         tracing::warn!(sandbox = %self.pod.id, error = message, "teardown failed and will be tried again");
-        self.facts.state = SandboxState::TearingDown {
-            last_error: Some(message),
-        };
+        self.facts.state = SandboxState::TearingDown { last_error: Some(message) };
         self.publish();
     }
 
@@ -245,10 +238,7 @@ impl SandboxDriver {
         if self.facts.state == SandboxState::Stopped {
             return Ok(());
         }
-        let journal = |source| TeardownError::Journal {
-            pod: self.pod.id.to_string(),
-            source,
-        };
+        let journal = |source| TeardownError::Journal { pod: self.pod.id.to_string(), source };
         self.pod.record(&Fact::Stopping).map_err(journal)?;
         self.facts = self.facts.clone().after(&Fact::Stopping);
         self.publish();
@@ -258,13 +248,8 @@ impl SandboxDriver {
         }
         self.end_containers().await?;
         teardown::stop(&self.services, &self.pod, self.facts.reached).await?;
-        let stopped = Fact::Stopped {
-            at: self.services.clock.now(),
-        };
-        self.note(stopped).map_err(|source| TeardownError::Journal {
-            pod: self.pod.id.to_string(),
-            source,
-        })
+        let stopped = Fact::Stopped { at: self.services.clock.now() };
+        self.note(stopped).map_err(|source| TeardownError::Journal { pod: self.pod.id.to_string(), source })
     }
 
     /// Kills all containers at once and waits until each has ended and its task is deleted.
@@ -282,32 +267,23 @@ impl SandboxDriver {
         if left.is_empty() {
             return Ok(());
         }
-        Err(TeardownError::Containers {
-            pod: self.pod.id.to_string(),
-            containers: left.join(", "),
-        })
+        Err(TeardownError::Containers { pod: self.pod.id.to_string(), containers: left.join(", ") })
     }
 
     /// Stops the pod, then removes its containers, its files and its record.
     async fn take_away(&mut self) -> Result<(), TeardownError> {
         self.pod
             .record(&Fact::Removing)
-            .map_err(|source| TeardownError::Journal {
-                pod: self.pod.id.to_string(),
-                source,
-            })?;
+            .map_err(|source| TeardownError::Journal { pod: self.pod.id.to_string(), source })?;
         self.facts.removing = true;
         self.tear_down().await?;
         for handle in self.registry.containers_of(&self.pod.id) {
             let id = handle.id.to_string();
             if handle.remove().await.is_err() {
-                return Err(TeardownError::Containers {
-                    pod: self.pod.id.to_string(),
-                    containers: id,
-                });
+                return Err(TeardownError::Containers { pod: self.pod.id.to_string(), containers: id });
             }
         }
-        teardown::remove(&self.services, &self.pod)?;
+        teardown::remove(&self.services, &self.pod).await?;
         self.services.forget_sandbox(&self.pod.id).await?;
         teardown::close_journal(&self.services, &self.pod)?;
         self.registry.remove_sandbox(&self.pod);
@@ -317,9 +293,7 @@ impl SandboxDriver {
     fn shim_died(&mut self) {
         tracing::error!(sandbox = %self.pod.id, "the pod's shim died, the pod has failed");
         self.pod.set_shim(ShimSlot::Gone);
-        let died = Fact::ShimDied {
-            at: self.services.clock.now(),
-        };
+        let died = Fact::ShimDied { at: self.services.clock.now() };
         if let Err(error) = self.note(died) {
             tracing::error!(sandbox = %self.pod.id, error = %runtime_core::error::chain(&error), "fact not recorded");
         }
@@ -334,8 +308,7 @@ impl SandboxDriver {
     }
 
     fn publish(&self) {
-        self.view
-            .send_replace(view(&self.pod, &self.facts, &self.timings));
+        self.view.send_replace(view(&self.pod, &self.facts, &self.timings));
     }
 }
 

@@ -23,20 +23,12 @@ pub struct FilesError {
 
 /// Makes the folder anew. Returns the hostname written.
 pub(crate) fn ensure_files(folder: &Path, spec: &PodSpec) -> Result<String, FilesError> {
-    let hostname = if spec.hostname.is_empty() {
-        host_name()
-    } else {
-        spec.hostname.clone()
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| FilesError {
-            action: "make the folder of",
-            path: folder.to_owned(),
-            source,
-        })?;
+    let hostname = if spec.hostname.is_empty() { host_name() } else { spec.hostname.clone() };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| FilesError {
+        action: "make the folder of",
+        path: folder.to_owned(),
+        source,
+    })?;
     write(folder, "hostname", format!("{hostname}\n").as_bytes())?;
     write(folder, "hosts", &host_file(HOST_HOSTS)?)?;
     let resolv_conf = match &spec.dns {
@@ -50,11 +42,9 @@ pub(crate) fn ensure_files(folder: &Path, spec: &PodSpec) -> Result<String, File
 /// Takes the folder away; gone already is fine.
 pub(crate) fn remove_files(folder: &Path) -> Result<(), FilesError> {
     match std::fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FilesError {
-            action: "remove the folder of",
-            path: folder.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FilesError { action: "remove the folder of", path: folder.to_owned(), source })
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -67,24 +57,20 @@ fn host_file(path: &str) -> Result<Vec<u8>, FilesError> {
     use io::Read;
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(MAX_HOST_FILE).read_to_end(&mut bytes)) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FilesError {
-            action: "read the host's",
-            path: path.into(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FilesError { action: "read the host's", path: path.into(), source })
+        }
         Ok(_) | Err(_) => Ok(bytes),
     }
 }
 
 fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), FilesError> {
     let path = folder.join(name);
-    File::create(&path)
-        .and_then(|mut file| file.write_all(content))
-        .map_err(|source| FilesError {
-            action: "write",
-            path,
-            source,
-        })
+    File::create(&path).and_then(|mut file| file.write_all(content)).map_err(|source| FilesError {
+        action: "write",
+        path,
+        source,
+    })
 }
 
 /// resolv.conf(5): one `nameserver` a line, one `search` line, one `options` line.

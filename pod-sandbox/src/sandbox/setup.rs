@@ -65,31 +65,16 @@ pub(super) async fn climb(
     stopwatch.lap("files");
 
     enter(pod, Stage::ShimUp, reached)?;
-    let spec = ShimSpec {
-        id: pod.id.as_str(),
-        binary: &pod.handler.shim,
-    };
-    let shim = services
-        .shims
-        .start(&spec)
-        .await
-        .map_err(|source| SetupError::Shim { pod: name(), source })?;
+    let spec = ShimSpec { id: pod.id.as_str(), binary: &pod.handler.shim };
+    let shim =
+        services.shims.start(&spec).await.map_err(|source| SetupError::Shim { pod: name(), source })?;
     pod.set_shim(ShimSlot::Up(shim.clone()));
     let process = shim.process();
-    record(
-        pod,
-        &Fact::Shim {
-            pid: process.pid,
-            start_time: process.start_time,
-        },
-    )?;
+    record(pod, &Fact::Shim { pid: process.pid, start_time: process.start_time })?;
     stopwatch.lap("shim");
 
     enter(pod, Stage::NamespacesMade, reached)?;
-    let namespaces = PodNamespaces {
-        hostname,
-        own_ipc: pod.spec.ipc == IpcMode::Pod,
-    };
+    let namespaces = PodNamespaces { hostname, own_ipc: pod.spec.ipc == IpcMode::Pod };
     shim.create_sandbox(&namespaces)
         .await
         .map_err(|source| SetupError::Namespaces { pod: name(), source })?;
@@ -104,8 +89,5 @@ fn enter(pod: &Pod, stage: Stage, reached: &mut Stage) -> Result<(), SetupError>
 }
 
 fn record(pod: &Pod, fact: &Fact) -> Result<(), SetupError> {
-    pod.record(fact).map_err(|source| SetupError::Journal {
-        pod: pod.id.to_string(),
-        source,
-    })
+    pod.record(fact).map_err(|source| SetupError::Journal { pod: pod.id.to_string(), source })
 }

@@ -33,11 +33,7 @@ pub(crate) struct SandboxFacts {
 impl Default for SandboxFacts {
     fn default() -> Self {
         let stage = Stage::Reserved;
-        Self {
-            state: SandboxState::SettingUp { stage },
-            reached: stage,
-            removing: false,
-        }
+        Self { state: SandboxState::SettingUp { stage }, reached: stage, removing: false }
     }
 }
 
@@ -76,10 +72,7 @@ mod tests {
     #[test]
     fn setup_climbs_and_stop_ends_it() {
         let up = [Fact::Entering(Stage::Files), Fact::Entering(Stage::ShimUp)];
-        let shim = Fact::Shim {
-            pid: 3,
-            start_time: 8,
-        };
+        let shim = Fact::Shim { pid: 3, start_time: 8 };
         let half = project(&up);
         assert_eq!(
             (half.state, half.reached),
@@ -87,11 +80,8 @@ mod tests {
         );
         let ready = project(&[up.to_vec(), vec![shim, Fact::Ready { at: Timestamp(1) }]].concat());
         assert_eq!(ready.state, SandboxState::Ready { since: Timestamp(1) });
-        let stopped = project(&[
-            Fact::Ready { at: Timestamp(1) },
-            Fact::Stopping,
-            Fact::Stopped { at: Timestamp(2) },
-        ]);
+        let stopped =
+            project(&[Fact::Ready { at: Timestamp(1) }, Fact::Stopping, Fact::Stopped { at: Timestamp(2) }]);
         assert_eq!(stopped.state, SandboxState::Stopped);
     }
 }

@@ -77,9 +77,7 @@ pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Resu
                         .await
                         .map_err(|source| TeardownError::Namespaces { pod: name(), source })?;
                 }
-                shim.shutdown()
-                    .await
-                    .map_err(|source| TeardownError::Shim { pod: name(), source })?;
+                shim.shutdown().await.map_err(|source| TeardownError::Shim { pod: name(), source })?;
             }
             None => services
                 .shims
@@ -90,19 +88,18 @@ pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Resu
         pod.set_shim(ShimSlot::Gone);
     }
     if pod.spec.cgroup_parent.is_empty() {
-        remove_own_parent(&pod.id)
-            .await
-            .map_err(|source| TeardownError::Cgroup { pod: name(), source })?;
+        remove_own_parent(&pod.id).await.map_err(|source| TeardownError::Cgroup { pod: name(), source })?;
     }
     Ok(())
 }
 
 /// What RemovePodSandbox takes away beyond that: bundle and files.
-pub(super) fn remove(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
+pub(super) async fn remove(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
     let name = || pod.id.to_string();
     services
         .shims
-        .remove_bundle(pod.id.as_str())
+        .remove_sandbox(pod.id.as_str())
+        .await
         .map_err(|source| TeardownError::Shim { pod: name(), source })?;
     remove_files(&pod.files).map_err(|source| TeardownError::Files { pod: name(), source })
 }
@@ -110,8 +107,6 @@ pub(super) fn remove(services: &Services, pod: &Pod) -> Result<(), TeardownError
 /// The very last step, after the durable record: a journal without a record is nobody's, a record without a
 /// journal would look like a pod of an earlier boot.
 pub(super) fn close_journal(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
-    journal::remove(&services.paths.journal(&pod.id)).map_err(|source| TeardownError::Journal {
-        pod: pod.id.to_string(),
-        source,
-    })
+    journal::remove(&services.paths.journal(&pod.id))
+        .map_err(|source| TeardownError::Journal { pod: pod.id.to_string(), source })
 }

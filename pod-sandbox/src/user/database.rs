@@ -34,10 +34,7 @@ pub(super) fn group(text: &str) -> Vec<GroupEntry> {
         let name = name(fields.next()?)?;
         let gid = id(fields.nth(1)?)?;
         let members = fields.next().unwrap_or_default().split(',').map(str::trim);
-        let members = members
-            .filter(|member| !member.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let members = members.filter(|member| !member.is_empty()).map(str::to_owned).collect();
         Some(GroupEntry { name, gid, members })
     };
     text.lines().filter_map(entry).collect()
@@ -62,24 +59,14 @@ mod tests {
     #[test]
     fn accounts_are_read_and_nonsense_is_skipped() {
         let text = "root:x:0:0:root:/root:/bin/sh\n# comment:x:1:1\n+nis::::\n\nshort:x:1\nbad:x:-1:0:::\n:x:5:5\nwww-data:x:33:33\n";
-        let names: Vec<_> = passwd(text)
-            .into_iter()
-            .map(|it| (it.name, it.uid, it.gid))
-            .collect();
-        assert_eq!(
-            names,
-            [("root".to_owned(), 0, 0), ("www-data".to_owned(), 33, 33)]
-        );
+        let names: Vec<_> = passwd(text).into_iter().map(|it| (it.name, it.uid, it.gid)).collect();
+        assert_eq!(names, [("root".to_owned(), 0, 0), ("www-data".to_owned(), 33, 33)]);
     }
 
     #[test]
     fn groups_have_members_or_none() {
         let text = "root:x:0:\nadm:x:4:a, b,\nlast:x:9\nbroken:x:four:a\n";
-        let expected = [
-            ("root", 0, vec![]),
-            ("adm", 4, vec!["a", "b"]),
-            ("last", 9, vec![]),
-        ];
+        let expected = [("root", 0, vec![]), ("adm", 4, vec!["a", "b"]), ("last", 9, vec![])];
         let found = group(text);
         assert_eq!(found.len(), expected.len());
         for (found, (name, gid, members)) in found.iter().zip(expected) {

@@ -28,9 +28,7 @@ fn security(user: Option<UserSpec>, group: Option<u32>, supplemental: &[u32]) ->
 }
 
 fn write(path: &Path, text: &str) {
-    File::create(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .expect("a file in our folder");
+    File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("a file in our folder");
 }
 
 fn image() -> tempfile::TempDir {
@@ -42,12 +40,8 @@ fn image() -> tempfile::TempDir {
 }
 
 fn root(folder: &Path) -> OwnedFd {
-    rustix::fs::open(
-        folder,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .expect("our folder")
+    rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .expect("our folder")
 }
 
 fn ids(user: &ResolvedUser) -> (u32, u32, Vec<u32>) {
@@ -63,25 +57,13 @@ fn wishes_and_images_resolve_to_numbers() {
         (security(None, None, &[]), "", (0, 0, vec![0])),
         (security(None, None, &[]), "1000", (1000, 1000, vec![1000, 50000])),
         (security(None, None, &[]), "www-data", (33, 34, vec![34, 50000])),
-        (
-            security(None, None, &[]),
-            "www-data:1004",
-            (33, 1004, vec![1004, 50000]),
-        ),
+        (security(None, None, &[]), "www-data:1004", (33, 1004, vec![1004, 50000])),
         (security(None, None, &[]), "1003:www", (1003, 33, vec![33])),
         (security(None, None, &[]), "4711", (4711, 0, vec![0])),
         (security(uid(1001), None, &[]), "www-data", (1001, 0, vec![0])),
         (security(uid(1001), Some(1002), &[]), "", (1001, 1002, vec![1002])),
-        (
-            security(uid(1000), None, &[1234]),
-            "",
-            (1000, 1000, vec![1000, 1234, 50000]),
-        ),
-        (
-            security(name("www-data"), Some(7), &[5678, 1234]),
-            "",
-            (33, 7, vec![7, 1234, 5678, 50000]),
-        ),
+        (security(uid(1000), None, &[1234]), "", (1000, 1000, vec![1000, 1234, 50000])),
+        (security(name("www-data"), Some(7), &[5678, 1234]), "", (33, 7, vec![7, 1234, 5678, 50000])),
         (security(name("33"), None, &[]), "", (33, 34, vec![34, 50000])),
         (security(None, None, &[5678, 5678]), "", (0, 0, vec![0, 5678])),
     ];
@@ -104,10 +86,7 @@ fn strict_ignores_the_images_groups() {
 fn an_image_without_databases_has_numbers_only() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let resolve = |user| resolve(&root(folder.path()), &security(None, None, &[]), user);
-    assert_eq!(
-        ids(&resolve("65532:65533").expect("numbers")),
-        (65532, 65533, vec![65533])
-    );
+    assert_eq!(ids(&resolve("65532:65533").expect("numbers")), (65532, 65533, vec![65533]));
     assert!(matches!(resolve("nobody"), Err(UserError::NoSuchUser { user }) if user == "nobody"));
 }
 
@@ -118,10 +97,7 @@ fn bad_users_are_refused_by_name() {
     assert!(matches!(resolve("www-data:none"), Err(UserError::NoSuchGroup { group }) if group == "none"));
     for user in [":", ":0", "root:", "4294967295", "99999999999"] {
         let error = resolve(user).expect_err(user);
-        assert!(
-            matches!(&error, UserError::Malformed { user: named } if named == user),
-            "{error}"
-        );
+        assert!(matches!(&error, UserError::Malformed { user: named } if named == user), "{error}");
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 }
@@ -157,10 +133,7 @@ fn a_fifo_a_folder_and_a_giant_are_no_databases() {
     let path = folder.path().join(PASSWD);
     let refused = || {
         let result = resolve(&root(folder.path()), &security(None, None, &[]), "root");
-        assert!(
-            matches!(result, Err(UserError::NotADatabase { file: PASSWD })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(UserError::NotADatabase { file: PASSWD })), "{result:?}");
     };
     std::fs::remove_file(&path).expect("it was there");
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR).expect("a FIFO in our folder");
@@ -169,8 +142,6 @@ fn a_fifo_a_folder_and_a_giant_are_no_databases() {
     std::fs::create_dir(&path).expect("a folder in our folder");
     refused();
     std::fs::remove_dir(&path).expect("it was there");
-    File::create(&path)
-        .and_then(|file| file.set_len(MAX_DATABASE_BYTES + 1))
-        .expect("a sparse file");
+    File::create(&path).and_then(|file| file.set_len(MAX_DATABASE_BYTES + 1)).expect("a sparse file");
     refused();
 }

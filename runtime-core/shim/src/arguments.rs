@@ -41,10 +41,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
     let (mut namespace, mut id, mut bundle) = (String::new(), String::new(), None);
     let mut action = None;
     while let Some(word) = words.next() {
-        let Some(flag) = word
-            .strip_prefix('-')
-            .map(|flag| flag.strip_prefix('-').unwrap_or(flag))
-        else {
+        let Some(flag) = word.strip_prefix('-').map(|flag| flag.strip_prefix('-').unwrap_or(flag)) else {
             action = Some(match word.as_str() {
                 "start" => Action::Start,
                 "delete" => Action::Delete,
@@ -56,12 +53,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),
         };
-        let mut value = || {
-            inline
-                .clone()
-                .or_else(|| words.next())
-                .ok_or(ArgumentError::Value { flag: word.clone() })
-        };
+        let mut value =
+            || inline.clone().or_else(|| words.next()).ok_or(ArgumentError::Value { flag: word.clone() });
         match name {
             "namespace" => namespace = value()?,
             "id" => id = value()?,
@@ -74,9 +67,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
             _ => return Err(ArgumentError::Flag { flag: word }),
         }
     }
-    let action = action.ok_or_else(|| ArgumentError::Action {
-        action: String::new(),
-    })?;
+    let action = action.ok_or_else(|| ArgumentError::Action { action: String::new() })?;
     if matches!(action, Action::Start | Action::Delete) {
         for (flag, text) in [("-namespace", &namespace), ("-id", &id)] {
             if text.is_empty() {
@@ -84,12 +75,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
             }
         }
     }
-    Ok(Arguments {
-        action,
-        namespace,
-        id,
-        bundle,
-    })
+    Ok(Arguments { action, namespace, id, bundle })
 }
 
 #[cfg(test)]
@@ -109,25 +95,16 @@ mod tests {
             (Action::Start, "k8s.io", "abc")
         );
         let arguments = words("--namespace=a -id=b -bundle /x delete").unwrap();
-        assert_eq!(
-            (arguments.action, arguments.bundle),
-            (Action::Delete, Some("/x".into()))
-        );
+        assert_eq!((arguments.action, arguments.bundle), (Action::Delete, Some("/x".into())));
         assert_eq!(words("-v").unwrap().action, Action::Version);
     }
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(
-            words("-id x start"),
-            Err(ArgumentError::Missing { flag: "-namespace" })
-        );
+        assert_eq!(words("-id x start"), Err(ArgumentError::Missing { flag: "-namespace" }));
         assert_eq!(words("-nope"), Err(ArgumentError::Flag { flag: "-nope".into() }));
         assert_eq!(words("-id"), Err(ArgumentError::Value { flag: "-id".into() }));
-        assert!(matches!(
-            words("-namespace a -id b"),
-            Err(ArgumentError::Action { .. })
-        ));
+        assert!(matches!(words("-namespace a -id b"), Err(ArgumentError::Action { .. })));
         assert!(matches!(words("stop"), Err(ArgumentError::Action { .. })));
     }
 }

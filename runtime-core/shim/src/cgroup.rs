@@ -90,9 +90,7 @@ impl Cgroup {
 /// a path that ends in the container's id is believed to be the container's alone.
 pub(crate) async fn remove_left_over(cgroups_path: &str, id: &str) -> io::Result<()> {
     let path = Path::new(cgroups_path);
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !plain || path.file_name().is_none_or(|name| name != id) {
         return Ok(());
     }
@@ -102,11 +100,7 @@ pub(crate) async fn remove_left_over(cgroups_path: &str, id: &str) -> io::Result
         if !folder.is_dir() {
             continue;
         }
-        let group = if kind == "cgroup2" {
-            Group::Unified(folder)
-        } else {
-            Group::Freezer(folder)
-        };
+        let group = if kind == "cgroup2" { Group::Unified(folder) } else { Group::Freezer(folder) };
         group.kill_all().await;
         match fs::remove_dir(group.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -119,10 +113,7 @@ pub(crate) async fn remove_left_over(cgroups_path: &str, id: &str) -> io::Result
 /// Kind and mount point of a line of mountinfo that is a cgroup hierarchy with its root.
 fn hierarchy(line: &str) -> Option<(&str, &str)> {
     let (mount, filesystem) = line.split_once(" - ")?;
-    let kind = filesystem
-        .split(' ')
-        .next()
-        .filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?;
+    let kind = filesystem.split(' ').next().filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?;
     let mut fields = mount.split(' ').skip(3);
     let root = fields.next()?;
     (root == "/").then_some((kind, fields.next()?))
@@ -180,9 +171,7 @@ impl Group {
             let Ok(entries) = fs::read_dir(&folder) else {
                 continue;
             };
-            let below = entries
-                .flatten()
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             folders.extend(below.map(|entry| entry.path()));
         }
         pids
@@ -264,10 +253,7 @@ fn signal_member(group: &Group, pid: u32, signal: i32) -> io::Result<()> {
     let Ok(descriptor) = pidfd::open(pid) else {
         return Ok(());
     };
-    if !group
-        .processes()
-        .contains(&pid.as_raw_nonzero().get().unsigned_abs())
-    {
+    if !group.processes().contains(&pid.as_raw_nonzero().get().unsigned_abs()) {
         return Ok(());
     }
     match pidfd::send_signal_number(&descriptor, signal) {
@@ -278,18 +264,12 @@ fn signal_member(group: &Group, pid: u32, signal: i32) -> io::Result<()> {
 
 fn processes_of(folder: &Path) -> Vec<u32> {
     let list = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    list.lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|pid| *pid != 0)
-        .collect()
+    list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
-    fs::OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .write_all(text.as_bytes())
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// The folder of a cgroup path in a hierarchy: of a v1 controller, or of v2.
@@ -315,10 +295,7 @@ fn folder(mounts: &str, controller: Option<&str>, path: &str) -> Option<PathBuf>
 
 fn counter(text: &str, name: &str) -> u64 {
     let values = text.lines().filter_map(|line| line.split_once(' '));
-    values
-        .filter(|(key, _)| *key == name)
-        .find_map(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(0)
+    values.filter(|(key, _)| *key == name).find_map(|(_, value)| value.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -335,18 +312,9 @@ mod tests {
     fn folders_of_all_kinds_of_hierarchies() {
         let membership = "9:name=systemd:/\n6:freezer:/pod/a\n4:memory:/x/a\n0::/y:z\n";
         let cgroup = Cgroup::locate(MOUNTS, membership);
-        assert_eq!(
-            cgroup.memory.as_deref(),
-            Some(Path::new("/sys/fs/cgroup/memory/x/a"))
-        );
-        assert_eq!(
-            cgroup.freezer.as_deref(),
-            Some(Path::new("/sys/fs/cgroup/freezer/a"))
-        );
-        assert_eq!(
-            cgroup.unified.as_deref(),
-            Some(Path::new("/sys/fs/cgroup/unified/y:z"))
-        );
+        assert_eq!(cgroup.memory.as_deref(), Some(Path::new("/sys/fs/cgroup/memory/x/a")));
+        assert_eq!(cgroup.freezer.as_deref(), Some(Path::new("/sys/fs/cgroup/freezer/a")));
+        assert_eq!(cgroup.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified/y:z")));
         assert_eq!(Cgroup::locate("", membership), Cgroup::default());
     }
 
@@ -358,14 +326,8 @@ mod tests {
 
     #[test]
     fn verdicts_of_both_versions() {
-        assert_eq!(
-            counter("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "oom_kill"),
-            2
-        );
-        assert_eq!(
-            counter("low 0\noom 5\noom_kill 0\noom_group_kill 1\n", "oom_kill"),
-            0
-        );
+        assert_eq!(counter("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "oom_kill"), 2);
+        assert_eq!(counter("low 0\noom 5\noom_kill 0\noom_group_kill 1\n", "oom_kill"), 0);
         assert_eq!(counter("", "oom_kill"), 0);
     }
 }

@@ -101,13 +101,7 @@ impl ShimClient {
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
         let path = socket_path(address)?;
         let connection = dial(&path).await?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path,
-                connection: Mutex::new(Some(connection)),
-            }),
-            limit: None,
-        })
+        Ok(Self { inner: Arc::new(Inner { path, connection: Mutex::new(Some(connection)) }), limit: None })
     }
 
     /// A client that connects at its first call.
@@ -116,22 +110,13 @@ impl ShimClient {
     /// When the address is not understood.
     pub fn lazy(address: &str) -> Result<Self, ConnectError> {
         let path = socket_path(address)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path,
-                connection: Mutex::new(None),
-            }),
-            limit: None,
-        })
+        Ok(Self { inner: Arc::new(Inner { path, connection: Mutex::new(None) }), limit: None })
     }
 
     /// The same client, with a bound on each call, waits included; exec streams have their own.
     #[must_use]
     pub fn with_limit(&self, limit: Duration) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            limit: Some(limit),
-        }
+        Self { inner: self.inner.clone(), limit: Some(limit) }
     }
 
     /// The shim's socket.
@@ -153,9 +138,8 @@ impl ShimClient {
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let connection = dial(&self.inner.path)
-            .await
-            .map_err(|_| CallError::Disconnected { method: method.name })?;
+        let connection =
+            dial(&self.inner.path).await.map_err(|_| CallError::Disconnected { method: method.name })?;
         *slot = Some(connection.clone());
         Ok(connection)
     }
@@ -166,13 +150,8 @@ impl ShimClient {
         request: &impl Message,
     ) -> Result<A, CallError> {
         let connection = self.connection(method).await?;
-        let answer = connection
-            .unary(method, request.encode_to_vec(), self.limit)
-            .await?;
-        A::decode(answer.as_slice()).map_err(|source| CallError::Malformed {
-            method: method.name,
-            source,
-        })
+        let answer = connection.unary(method, request.encode_to_vec(), self.limit).await?;
+        A::decode(answer.as_slice()).map_err(|source| CallError::Malformed { method: method.name, source })
     }
 }
 
@@ -242,13 +221,7 @@ impl ShimClient {
     /// See [`CallError`].
     pub async fn signal(&self, container: &str, signal: u32, target: KillTarget) -> Result<(), CallError> {
         let all = target == KillTarget::All;
-        self.kill(&task::KillRequest {
-            id: container.into(),
-            exec_id: String::new(),
-            signal,
-            all,
-        })
-        .await
+        self.kill(&task::KillRequest { id: container.into(), exec_id: String::new(), signal, all }).await
     }
 
     /// Waits for a container's exit; see [`ShimClient::wait`].
@@ -256,15 +229,9 @@ impl ShimClient {
     /// # Errors
     /// See [`CallError`].
     pub async fn wait_exit(&self, container: &str) -> Result<Exit, CallError> {
-        let request = task::WaitRequest {
-            id: container.into(),
-            exec_id: String::new(),
-        };
+        let request = task::WaitRequest { id: container.into(), exec_id: String::new() };
         let answer = self.wait(&request).await?;
-        Ok(Exit {
-            code: answer.exit_status,
-            at_unix_nanos: protocol::unix_nanos(answer.exited_at.as_ref()),
-        })
+        Ok(Exit { code: answer.exit_status, at_unix_nanos: protocol::unix_nanos(answer.exited_at.as_ref()) })
     }
 
     /// Reopens a container's log; see [`ShimClient::reopen_log_of`].
@@ -272,11 +239,7 @@ impl ShimClient {
     /// # Errors
     /// See [`CallError`].
     pub async fn reopen_log(&self, container: &str) -> Result<(), CallError> {
-        self.reopen_log_of(&ReopenLogRequest {
-            container: container.into(),
-        })
-        .await
-        .map(|_| ())
+        self.reopen_log_of(&ReopenLogRequest { container: container.into() }).await.map(|_| ())
     }
 
     /// Runs a command in a container. Its output comes as frames, the last frame tells how it ended.
@@ -284,10 +247,7 @@ impl ShimClient {
     /// # Errors
     /// See [`CallError`]; that the command cannot be started comes as the stream's first answer.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecStream, CallError> {
-        let method = Method {
-            service: protocol::IO,
-            name: "Exec",
-        };
+        let method = Method { service: protocol::IO, name: "Exec" };
         let connection = self.connection(method).await?;
         let answers = connection.stream(method, request.encode_to_vec()).await?;
         Ok(ExecStream { answers })
@@ -310,36 +270,25 @@ impl ExecStream {
         };
         ExecFrame::decode(message.as_slice())
             .map(Some)
-            .map_err(|source| CallError::Malformed {
-                method: "Exec",
-                source,
-            })
+            .map_err(|source| CallError::Malformed { method: "Exec", source })
     }
 }
 
 fn socket_path(address: &str) -> Result<PathBuf, ConnectError> {
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
     if !path.is_absolute() {
-        return Err(ConnectError::Address {
-            address: address.into(),
-        });
+        return Err(ConnectError::Address { address: address.into() });
     }
     Ok(path.to_path_buf())
 }
 
 async fn dial(path: &Path) -> Result<Connection, ConnectError> {
     let late = |_| Err(io::ErrorKind::TimedOut.into());
-    let opened = tokio::time::timeout(CONNECT_LIMIT, Connection::open(path))
-        .await
-        .unwrap_or_else(late);
+    let opened = tokio::time::timeout(CONNECT_LIMIT, Connection::open(path)).await.unwrap_or_else(late);
     opened.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::Gone {
-            path: path.into(),
-            source,
-        },
-        _ => ConnectError::Failed {
-            path: path.into(),
-            source,
-        },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ConnectError::Gone { path: path.into(), source }
+        }
+        _ => ConnectError::Failed { path: path.into(), source },
     })
 }

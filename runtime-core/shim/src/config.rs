@@ -67,23 +67,14 @@ struct Namespace {
 
 /// Reads `config.json`.
 pub(crate) fn read(path: &Path) -> Result<BundleConfig, ConfigError> {
-    let file = File::open(path).map_err(|source| ConfigError::Open {
-        path: path.into(),
-        source,
-    })?;
-    let spec = serde_json::from_reader(BufReader::new(file)).map_err(|source| ConfigError::Parse {
-        path: path.into(),
-        source,
-    })?;
+    let file = File::open(path).map_err(|source| ConfigError::Open { path: path.into(), source })?;
+    let spec = serde_json::from_reader(BufReader::new(file))
+        .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
     Ok(summarise(&spec))
 }
 
 fn summarise(spec: &Spec) -> BundleConfig {
-    let namespaces = spec
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.namespaces.as_deref())
-        .unwrap_or_default();
+    let namespaces = spec.linux.as_ref().and_then(|linux| linux.namespaces.as_deref()).unwrap_or_default();
     let own = |namespace: &Namespace| {
         namespace.kind == "pid" && namespace.path.as_ref().is_none_or(String::is_empty)
     };
@@ -103,9 +94,7 @@ mod tests {
         let own = |json: &str| summarise(&serde_json::from_str(json).unwrap()).own_pid_namespace;
         assert!(own(r#"{"linux":{"namespaces":[{"type":"ipc"},{"type":"pid"}]}}"#));
         assert!(own(r#"{"linux":{"namespaces":[{"type":"pid","path":""}]}}"#));
-        assert!(!own(
-            r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#
-        ));
+        assert!(!own(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#));
         assert!(!own(r#"{"linux":{"namespaces":null}}"#));
         assert!(!own("{}"));
     }

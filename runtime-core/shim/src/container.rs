@@ -149,10 +149,7 @@ impl Container {
     pub(crate) fn created(self: &Rc<Self>, init: Running, pipes: Pipes) {
         let pid = init.pid;
         let cgroup = Cgroup::of(pid).unwrap_or_else(|error| {
-            log::note(&format!(
-                "find the cgroup of container {}: {error}",
-                self.target.id
-            ));
+            log::note(&format!("find the cgroup of container {}: {error}", self.target.id));
             None
         });
         // Set once: a container is created once.

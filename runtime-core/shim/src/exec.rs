@@ -37,6 +37,13 @@ enum Cut {
     CallerGone,
 }
 
+/// Where one stream of an exec goes, and how much more of it may.
+struct Sink {
+    stream: Stream,
+    left: u64,
+    truncated: bool,
+}
+
 /// An exec under way.
 struct Exec<'a> {
     container: &'a Rc<Container>,
@@ -51,10 +58,7 @@ struct Exec<'a> {
 pub(crate) async fn run(tasks: &Tasks, request: ExecRequest, outgoing: Outgoing) -> Result<(), Status> {
     let container = tasks.get(&request.container)?;
     if !matches!(container.phase(), Phase::Running { .. }) {
-        return Err(failure::precondition(format!(
-            "container {} is not running",
-            request.container
-        )));
+        return Err(failure::precondition(format!("container {} is not running", request.container)));
     }
     let number = container.execs.get();
     container.execs.set(number + 1);
@@ -72,10 +76,7 @@ pub(crate) async fn run(tasks: &Tasks, request: ExecRequest, outgoing: Outgoing)
         && let Err(error) = group.dissolve()
     {
         // The container's own removal takes it along.
-        log::note(&format!(
-            "remove the cgroup of exec {number} in {}: {error}",
-            request.container
-        ));
+        log::note(&format!("remove the cgroup of exec {number} in {}: {error}", request.container));
     }
     runtime_sys::memory::trim();
     result
@@ -88,8 +89,7 @@ impl Exec<'_> {
 
     fn make_group(&self) -> Option<Group> {
         let made = self.container.group()?.make_child(&self.group_name());
-        made.inspect_err(|error| log::note(&format!("make a cgroup for an exec: {error}")))
-            .ok()
+        made.inspect_err(|error| log::note(&format!("make a cgroup for an exec: {error}"))).ok()
     }
 
     async fn run_in(&self, group: Option<&Group>) -> Result<(), Status> {
@@ -134,11 +134,7 @@ impl Exec<'_> {
             () = self.outgoing.cancelled() => return Ok(()),
         };
         let outcome = exec_end::Outcome::ExitCode(u32::from(exit.exit.shell_code()));
-        self.send(exec_frame::Event::End(ExecEnd {
-            outcome: Some(outcome),
-            truncated,
-        }))
-        .await;
+        self.send(exec_frame::Event::End(ExecEnd { outcome: Some(outcome), truncated })).await;
         Ok(())
     }
 
@@ -146,10 +142,9 @@ impl Exec<'_> {
     async fn start(&self, group: Option<&Group>) -> Result<(Running, [(Stream, PipeReader); 2]), Status> {
         let name = self.group_name();
         match self.start_in(group.map(|group| group.exec_argument(&name))).await {
-            Err(RuntimeError::Refused {
-                refusal: Refusal::UnknownOption,
-                ..
-            }) if group.is_some() => self.start_in(None).await,
+            Err(RuntimeError::Refused { refusal: Refusal::UnknownOption, .. }) if group.is_some() => {
+                self.start_in(None).await
+            }
             result => result,
         }
         .map_err(|error| failure::start_failed(&error))
@@ -172,27 +167,15 @@ impl Exec<'_> {
             number: self.number,
             process: self.request.process.clone(),
             cgroup,
-            output: Output {
-                stdout: Some(stdout),
-                stderr: Some(stderr),
-            },
+            output: Output { stdout: Some(stdout), stderr: Some(stderr) },
         };
-        let running = self
-            .container
-            .runtime
-            .exec(&self.container.target, args, self.job.clone())
-            .await?;
-        Ok((
-            running,
-            [(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)],
-        ))
+        let running = self.container.runtime.exec(&self.container.target, args, self.job.clone()).await?;
+        Ok((running, [(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)]))
     }
 
     /// Resolves when the exec has to end early.
     fn cut(&self) -> impl Future<Output = Cut> + use<'_> {
-        let limit = u64::try_from(self.request.timeout_nanos)
-            .ok()
-            .filter(|nanos| *nanos > 0);
+        let limit = u64::try_from(self.request.timeout_nanos).ok().filter(|nanos| *nanos > 0);
         let deadline = limit.map(|nanos| tokio::time::Instant::now() + Duration::from_nanos(nanos));
         async move {
             let timer = async {
@@ -219,10 +202,7 @@ impl Exec<'_> {
             None => false,
         };
         if let Err(error) = self.reaper.signal(running.pid, Signal::KILL.as_raw()) {
-            log::note(&format!(
-                "kill exec {} in {}: {error}",
-                self.number, self.request.container
-            ));
+            log::note(&format!("kill exec {} in {}: {error}", self.number, self.request.container));
         }
         match group {
             Some(group) if in_group => {
@@ -236,11 +216,7 @@ impl Exec<'_> {
     async fn finish_cut(&self, cut: Cut) -> Result<(), Status> {
         if cut == Cut::TimedOut {
             let outcome = Some(exec_end::Outcome::TimedOut(true));
-            self.send(exec_frame::Event::End(ExecEnd {
-                outcome,
-                truncated: false,
-            }))
-            .await;
+            self.send(exec_frame::Event::End(ExecEnd { outcome, truncated: false })).await;
         }
         Ok(())
     }
@@ -248,85 +224,75 @@ impl Exec<'_> {
     /// Relays both streams; tells whether something was cut off.
     async fn pump(&self, pipes: [(Stream, PipeReader); 2], ended: watch::Receiver<bool>) -> bool {
         let [(out, out_pipe), (err, err_pipe)] = pipes;
-        let (first, second) = tokio::join!(
-            self.pump_one(out, out_pipe, ended.clone()),
-            self.pump_one(err, err_pipe, ended)
-        );
+        let (first, second) =
+            tokio::join!(self.pump_one(out, out_pipe, ended.clone()), self.pump_one(err, err_pipe, ended));
         first || second
     }
 
     async fn pump_one(&self, stream: Stream, pipe: PipeReader, mut ended: watch::Receiver<bool>) -> bool {
-        let limit = if self.request.output_limit == 0 {
-            u64::MAX
-        } else {
-            self.request.output_limit
-        };
-        let (mut left, mut truncated) = (limit, false);
+        let limit = if self.request.output_limit == 0 { u64::MAX } else { self.request.output_limit };
+        let mut sink = Sink { stream, left: limit, truncated: false };
+        if let Err(error) = self.pump_into(&mut sink, &pipe, &mut ended).await {
+            log::note(&format!("output of exec {} in {}: {error}", self.number, self.request.container));
+        }
+        sink.truncated
+    }
+
+    async fn pump_into(
+        &self,
+        sink: &mut Sink,
+        pipe: &PipeReader,
+        ended: &mut watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; CHUNK];
         loop {
-            let last = tokio::select! {
+            tokio::select! {
                 biased;
                 // Cancel-safe: readiness only.
-                ready = pipe.readable() => ready.is_err(),
-                // Cancel-safe: a watch. What is in the pipe now is still read below.
-                _ = ended.wait_for(|ended| *ended) => true,
-            };
-            match self
-                .pump_available(stream, &pipe, &mut left, &mut truncated)
-                .await
-            {
-                Ok(Read::End) => {
+                ready = pipe.readable() => ready?,
+                // Cancel-safe: a watch. Background children may hold the pipe: its end is not waited for.
+                _ = ended.wait_for(|ended| *ended) => {
+                    self.push(sink, &pipe.rest()?).await;
+                    return Ok(());
+                }
+            }
+            match pipe.read(&mut buffer)? {
+                Read::Bytes(count) => self.push(sink, &buffer[..count]).await,
+                Read::Empty => {}
+                Read::End => {
                     // The end of the process is another matter; its closed stream must not end the call.
                     let _ = ended.wait_for(|ended| *ended).await;
-                    return truncated;
+                    return Ok(());
                 }
-                Ok(_) if !last => {}
-                Ok(_) => return truncated,
-                Err(error) => {
-                    log::note(&format!(
-                        "output of exec {} in {}: {error}",
-                        self.number, self.request.container
-                    ));
-                    return truncated;
-                }
+            }
+            if *ended.borrow() {
+                self.push(sink, &pipe.rest()?).await;
+                return Ok(());
             }
         }
     }
 
-    async fn pump_available(
-        &self,
-        stream: Stream,
-        pipe: &PipeReader,
-        left: &mut u64,
-        truncated: &mut bool,
-    ) -> io::Result<Read> {
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            let count = match pipe.read(&mut buffer)? {
-                Read::Bytes(count) => count,
-                other => return Ok(other),
-            };
-            let sent = usize::try_from(*left).unwrap_or(usize::MAX).min(count);
-            *truncated |= sent < count;
-            *left -= u64::try_from(sent).unwrap_or_default();
-            if sent > 0 {
-                let bytes = buffer[..sent].to_vec();
-                self.send(match stream {
-                    Stream::Stdout => exec_frame::Event::Stdout(bytes),
-                    Stream::Stderr => exec_frame::Event::Stderr(bytes),
-                })
-                .await;
-            } else {
-                tokio::task::yield_now().await;
-            }
+    /// Sends what the limit lets through, in frames.
+    async fn push(&self, sink: &mut Sink, bytes: &[u8]) {
+        let sent = usize::try_from(sink.left).unwrap_or(usize::MAX).min(bytes.len());
+        sink.truncated |= sent < bytes.len();
+        sink.left -= u64::try_from(sent).unwrap_or_default();
+        for chunk in bytes[..sent].chunks(CHUNK) {
+            let bytes = chunk.to_vec();
+            self.send(match sink.stream {
+                Stream::Stdout => exec_frame::Event::Stdout(bytes),
+                Stream::Stderr => exec_frame::Event::Stderr(bytes),
+            })
+            .await;
+        }
+        if sent == 0 {
+            tokio::task::yield_now().await;
         }
     }
 
     async fn send(&self, event: exec_frame::Event) {
         // A caller that is gone is noticed through `cancelled`.
-        let _ = self
-            .outgoing
-            .send(&ExecFrame { event: Some(event) }.encode_to_vec())
-            .await;
+        let _ = self.outgoing.send(&ExecFrame { event: Some(event) }.encode_to_vec()).await;
     }
 }
 

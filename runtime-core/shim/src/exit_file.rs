@@ -53,13 +53,7 @@ pub enum ExitFileError {
 /// # Errors
 /// When the folder is gone or full.
 pub fn write(path: &Path, record: &ExitRecord) -> Result<(), ExitFileError> {
-    let failed = |step| {
-        move |source| ExitFileError::Io {
-            step,
-            path: path.into(),
-            source,
-        }
-    };
+    let failed = |step| move |source| ExitFileError::Io { step, path: path.into(), source };
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -68,8 +62,7 @@ pub fn write(path: &Path, record: &ExitRecord) -> Result<(), ExitFileError> {
         .mode(0o600)
         .open(&fresh)
         .map_err(failed("create"))?;
-    file.write_all(encode(record).as_bytes())
-        .map_err(failed("write"))?;
+    file.write_all(encode(record).as_bytes()).map_err(failed("write"))?;
     std::fs::rename(&fresh, path).map_err(failed("rename"))
 }
 
@@ -78,13 +71,7 @@ pub fn write(path: &Path, record: &ExitRecord) -> Result<(), ExitFileError> {
 /// # Errors
 /// See [`ExitFileError`].
 pub fn read(path: &Path) -> Result<ExitRecord, ExitFileError> {
-    let failed = |step| {
-        move |source| ExitFileError::Io {
-            step,
-            path: path.into(),
-            source,
-        }
-    };
+    let failed = |step| move |source| ExitFileError::Io { step, path: path.into(), source };
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(ExitFileError::Absent { path: path.into() });
@@ -92,27 +79,15 @@ pub fn read(path: &Path) -> Result<ExitRecord, ExitFileError> {
         opened => opened.map_err(failed("open"))?,
     };
     let mut bytes = Vec::new();
-    file.take(MAX_SIZE)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read"))?;
+    file.take(MAX_SIZE).read_to_end(&mut bytes).map_err(failed("read"))?;
     let content = String::from_utf8_lossy(&bytes);
-    decode(&content).ok_or_else(|| ExitFileError::Damaged {
-        path: path.into(),
-        content: content.into_owned(),
-    })
+    decode(&content)
+        .ok_or_else(|| ExitFileError::Damaged { path: path.into(), content: content.into_owned() })
 }
 
 fn encode(record: &ExitRecord) -> String {
-    let ExitRecord {
-        code,
-        at_unix_nanos,
-        oom_killed,
-        pid,
-    } = record;
-    format!(
-        "{MAGIC} {VERSION} {code} {at_unix_nanos} {} {pid}\n",
-        u8::from(*oom_killed)
-    )
+    let ExitRecord { code, at_unix_nanos, oom_killed, pid } = record;
+    format!("{MAGIC} {VERSION} {code} {at_unix_nanos} {} {pid}\n", u8::from(*oom_killed))
 }
 
 fn decode(content: &str) -> Option<ExitRecord> {
@@ -166,17 +141,9 @@ mod tests {
             "\u{fffd}",
         ] {
             File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
-            assert!(
-                matches!(read(&path), Err(ExitFileError::Damaged { .. })),
-                "{text:?}"
-            );
+            assert!(matches!(read(&path), Err(ExitFileError::Damaged { .. })), "{text:?}");
         }
-        let record = ExitRecord {
-            code: 137,
-            at_unix_nanos: 5,
-            oom_killed: true,
-            pid: 42,
-        };
+        let record = ExitRecord { code: 137, at_unix_nanos: 5, oom_killed: true, pid: 42 };
         write(&path, &record).unwrap();
         assert_eq!(read(&path).unwrap(), record);
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);

@@ -9,10 +9,7 @@ use crate::oci_runtime::{Refusal, RuntimeError};
 
 /// There is no such container.
 pub(crate) fn unknown(id: &str) -> Status {
-    Status::new(
-        Code::NotFound,
-        format!("container {id} is not known to this shim"),
-    )
+    Status::new(Code::NotFound, format!("container {id} is not known to this shim"))
 }
 
 /// Something of ours failed.
@@ -39,11 +36,7 @@ pub(crate) fn start_failed(error: &RuntimeError) -> Status {
             Refusal::CommandNotExecutable => (StartFailureKind::CommandNotExecutable, 126),
             Refusal::UnknownOption | Refusal::Other => (StartFailureKind::Other, 128),
         };
-        let failure = StartFailure {
-            kind: kind.into(),
-            exit_code,
-            message: message.clone(),
-        };
+        let failure = StartFailure { kind: kind.into(), exit_code, message: message.clone() };
         status.details.push(to_any(&failure));
     }
     status

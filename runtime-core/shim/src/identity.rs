@@ -42,11 +42,7 @@ impl ProcessIdentity {
     /// # Errors
     /// When there is no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
-        Ok(Self {
-            pid,
-            start_time: proc::start_time(pid)?,
-            boot_id: proc::boot_id()?,
-        })
+        Ok(Self { pid, start_time: proc::start_time(pid)?, boot_id: proc::boot_id()? })
     }
 
     /// Whether that very process is still alive; a zombie is not.
@@ -66,10 +62,7 @@ impl ProcessIdentity {
             path: path.into(),
             source,
         })?;
-        Self::parse(&content).ok_or_else(|| IdentityError::Damaged {
-            path: path.into(),
-            content,
-        })
+        Self::parse(&content).ok_or_else(|| IdentityError::Damaged { path: path.into(), content })
     }
 
     /// Writes a `shim.pid`, replacing an older one in one step.
@@ -77,13 +70,7 @@ impl ProcessIdentity {
     /// # Errors
     /// See [`IdentityError`].
     pub fn write(&self, path: &Path) -> Result<(), IdentityError> {
-        let failed = |step| {
-            move |source| IdentityError::Io {
-                step,
-                path: path.into(),
-                source,
-            }
-        };
+        let failed = |step| move |source| IdentityError::Io { step, path: path.into(), source };
         let fresh = path.with_extension("new");
         let mut options = OpenOptions::new();
         let mut file = options
@@ -120,20 +107,8 @@ mod tests {
         own.write(&path).unwrap();
         assert_eq!(ProcessIdentity::read(&path).unwrap(), own);
         assert!(own.is_alive());
-        assert!(
-            !ProcessIdentity {
-                start_time: own.start_time + 1,
-                ..own.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !ProcessIdentity {
-                boot_id: "another".into(),
-                ..own
-            }
-            .is_alive()
-        );
+        assert!(!ProcessIdentity { start_time: own.start_time + 1, ..own.clone() }.is_alive());
+        assert!(!ProcessIdentity { boot_id: "another".into(), ..own }.is_alive());
     }
 
     #[test]

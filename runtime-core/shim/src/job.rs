@@ -18,11 +18,7 @@ pub(crate) struct Job {
 impl Job {
     /// One that nothing has begun yet.
     pub(crate) fn new(reaper: Rc<Reaper>) -> Rc<Self> {
-        Rc::new(Self {
-            reaper,
-            program: Cell::new(None),
-            aborted: Cell::new(false),
-        })
+        Rc::new(Self { reaper, program: Cell::new(None), aborted: Cell::new(false) })
     }
 
     pub(crate) fn began(&self, program: Pid) {

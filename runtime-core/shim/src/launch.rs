@@ -84,11 +84,7 @@ pub enum LaunchError {
     },
     /// It ran and failed.
     #[error("shim {binary} failed to start with exit code {code}: {stderr}")]
-    Failed {
-        binary: PathBuf,
-        code: i32,
-        stderr: String,
-    },
+    Failed { binary: PathBuf, code: i32, stderr: String },
     /// It did not come to an end; it was killed.
     #[error("shim {binary} did not start within {limit:?}")]
     Timeout { binary: PathBuf, limit: Duration },
@@ -105,24 +101,13 @@ pub async fn start_shim(spec: &LaunchSpec) -> Result<Launched, LaunchError> {
     let spec = spec.clone();
     let binary = spec.binary.clone();
     let started = tokio::task::spawn_blocking(move || start_blocking(&spec)).await;
-    started.unwrap_or_else(|error| {
-        Err(LaunchError::Spawn {
-            binary,
-            source: io::Error::other(error),
-        })
-    })
+    started.unwrap_or_else(|error| Err(LaunchError::Spawn { binary, source: io::Error::other(error) }))
 }
 
 fn start_blocking(spec: &LaunchSpec) -> Result<Launched, LaunchError> {
     let deadline = Instant::now() + spec.limit;
-    let spawn_failed = |source| LaunchError::Spawn {
-        binary: spec.binary.clone(),
-        source,
-    };
-    let timeout = || LaunchError::Timeout {
-        binary: spec.binary.clone(),
-        limit: spec.limit,
-    };
+    let spawn_failed = |source| LaunchError::Spawn { binary: spec.binary.clone(), source };
+    let timeout = || LaunchError::Timeout { binary: spec.binary.clone(), limit: spec.limit };
     let pipes = Pipes::new().map_err(spawn_failed)?;
     let child = command(spec)
         .stdin(Stdio::Fd(pipes.stdin.0))
@@ -167,11 +152,7 @@ struct Pipes {
 impl Pipes {
     fn new() -> io::Result<Self> {
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
-        Ok(Self {
-            stdin: pipe()?,
-            stdout: pipe()?,
-            stderr: pipe()?,
-        })
+        Ok(Self { stdin: pipe()?, stdout: pipe()?, stderr: pipe()? })
     }
 }
 
@@ -213,13 +194,7 @@ fn parameters(spec: &LaunchSpec) -> BootstrapParams {
         containerd_ttrpc_address: format!("{}.ttrpc", spec.address.display()),
         containerd_grpc_address: text(&spec.address),
         containerd_binary: text(&spec.publish_binary),
-        extensions: spec
-            .options
-            .iter()
-            .map(|options| Extension {
-                value: Some(options.clone()),
-            })
-            .collect(),
+        extensions: spec.options.iter().map(|options| Extension { value: Some(options.clone()) }).collect(),
         socket_dir: Some(text(&spec.socket_folder)),
     }
 }
@@ -260,19 +235,11 @@ fn parse_answer(answer: &[u8]) -> Option<Launched> {
     if let Ok(json) = serde_json::from_slice::<JsonAnswer>(answer) {
         return launched(json.address, json.version, &json.protocol);
     }
-    if let Some(address) = std::str::from_utf8(answer)
-        .ok()
-        .map(str::trim)
-        .filter(|text| is_address(text))
-    {
+    if let Some(address) = std::str::from_utf8(answer).ok().map(str::trim).filter(|text| is_address(text)) {
         return launched(address.to_owned(), 2, "ttrpc");
     }
     let result = BootstrapResult::decode(answer).ok()?;
-    launched(
-        result.address,
-        u32::try_from(result.version).ok()?,
-        &result.protocol,
-    )
+    launched(result.address, u32::try_from(result.version).ok()?, &result.protocol)
 }
 
 fn launched(address: String, version: u32, protocol: &str) -> Option<Launched> {
@@ -281,18 +248,12 @@ fn launched(address: String, version: u32, protocol: &str) -> Option<Launched> {
         "grpc" => Transport::Grpc,
         _ => return None,
     };
-    (is_address(&address) && matches!(version, 2 | 3)).then_some(Launched {
-        address,
-        version,
-        transport,
-    })
+    (is_address(&address) && matches!(version, 2 | 3)).then_some(Launched { address, version, transport })
 }
 
 /// A path, or a scheme and something after it, in printable characters.
 fn is_address(text: &str) -> bool {
-    let printable = !text
-        .chars()
-        .any(|letter| letter.is_control() || letter.is_whitespace());
+    let printable = !text.chars().any(|letter| letter.is_control() || letter.is_whitespace());
     printable && (text.starts_with('/') || text.split_once("://").is_some_and(|(_, rest)| !rest.is_empty()))
 }
 
@@ -304,40 +265,25 @@ mod tests {
 
     #[test]
     fn three_dialects_are_understood() {
-        let expected = |version, transport| Launched {
-            address: "unix:///run/s/1".into(),
-            version,
-            transport,
-        };
+        let expected =
+            |version, transport| Launched { address: "unix:///run/s/1".into(), version, transport };
         let result = BootstrapResult {
             version: 3,
             address: "unix:///run/s/1".into(),
             protocol: "ttrpc".into(),
             ..Default::default()
         };
-        assert_eq!(
-            parse_answer(&result.encode_to_vec()),
-            Some(expected(3, Transport::Ttrpc))
-        );
+        assert_eq!(parse_answer(&result.encode_to_vec()), Some(expected(3, Transport::Ttrpc)));
         let json = br#"{"version":3,"address":"unix:///run/s/1","protocol":"grpc","new":1}"#;
         assert_eq!(parse_answer(json), Some(expected(3, Transport::Grpc)));
-        assert_eq!(
-            parse_answer(b"unix:///run/s/1\n"),
-            Some(expected(2, Transport::Ttrpc))
-        );
+        assert_eq!(parse_answer(b"unix:///run/s/1\n"), Some(expected(2, Transport::Ttrpc)));
     }
 
     #[test]
     fn other_answers_are_refused() {
-        for answer in [
-            "",
-            "hello",
-            "{}",
-            r#"{"version":9,"address":"unix:///x"}"#,
-            "\u{1}\u{2}",
-            "unix://",
-            "/a b",
-        ] {
+        for answer in
+            ["", "hello", "{}", r#"{"version":9,"address":"unix:///x"}"#, "\u{1}\u{2}", "unix://", "/a b"]
+        {
             assert_eq!(parse_answer(answer.as_bytes()), None, "{answer:?}");
         }
     }
@@ -372,30 +318,20 @@ mod tests {
         let script = "#!/bin/sh\n(read x; sleep 1000) & echo $! > child; echo unix://$PWD/$4/$8\n";
         let spec = spec_for(script, folder.path(), Duration::from_secs(60));
         let launched = start_blocking(&spec).unwrap();
-        let child: i32 = std::fs::read_to_string(folder.path().join("child"))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
+        let child: i32 =
+            std::fs::read_to_string(folder.path().join("child")).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(child).unwrap(),
             rustix::process::Signal::KILL,
         )
         .unwrap();
-        assert_eq!(
-            launched.address,
-            format!("unix://{}//run/x.sock/box", folder.path().display())
-        );
+        assert_eq!(launched.address, format!("unix://{}//run/x.sock/box", folder.path().display()));
     }
 
     #[test]
     fn failures_carry_what_the_program_said() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = spec_for(
-            "#!/bin/sh\necho no luck >&2; exit 4\n",
-            folder.path(),
-            Duration::from_secs(60),
-        );
+        let spec = spec_for("#!/bin/sh\necho no luck >&2; exit 4\n", folder.path(), Duration::from_secs(60));
         let error = start_blocking(&spec).unwrap_err();
         assert!(
             matches!(&error, LaunchError::Failed { code: 4, stderr, .. } if stderr == "no luck"),
@@ -406,14 +342,7 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = spec_for(
-            "#!/bin/sh\nsleep 1000\n",
-            folder.path(),
-            Duration::from_millis(50),
-        );
-        assert!(matches!(
-            start_blocking(&spec).unwrap_err(),
-            LaunchError::Timeout { .. }
-        ));
+        let spec = spec_for("#!/bin/sh\nsleep 1000\n", folder.path(), Duration::from_millis(50));
+        assert!(matches!(start_blocking(&spec).unwrap_err(), LaunchError::Timeout { .. }));
     }
 }

@@ -91,6 +91,12 @@ impl Bundle {
         self.0.join("log.json")
     }
 
+    /// With which options the OCI runtime was called (`runc.v1.Options`, protobuf), for a later `delete`.
+    #[must_use]
+    pub fn runtime_options(&self) -> PathBuf {
+        self.0.join("options.pb")
+    }
+
     /// Where the OCI runtime writes the pid of the container's first process.
     #[must_use]
     pub fn init_pid(&self) -> PathBuf {
@@ -101,9 +107,7 @@ impl Bundle {
     #[must_use]
     pub fn state(&self) -> Option<&Path> {
         let bundles = self.0.parent()?.parent()?;
-        (bundles.file_name()? == BUNDLES)
-            .then(|| bundles.parent())
-            .flatten()
+        (bundles.file_name()? == BUNDLES).then(|| bundles.parent()).flatten()
     }
 }
 
@@ -118,11 +122,7 @@ pub fn socket_folder(state: &Path) -> PathBuf {
 #[must_use]
 pub fn socket(folder: &Path, namespace: &str, id: &str) -> PathBuf {
     let mut hash = Sha256::new();
-    for part in [
-        folder.as_os_str().as_encoded_bytes(),
-        namespace.as_bytes(),
-        id.as_bytes(),
-    ] {
+    for part in [folder.as_os_str().as_encoded_bytes(), namespace.as_bytes(), id.as_bytes()] {
         hash.update(part);
         hash.update([0]);
     }
@@ -152,10 +152,7 @@ mod tests {
     #[test]
     fn a_bundle_knows_its_state_folder_only_in_its_place() {
         let bundle = Bundle::of(Path::new("/run/x"), "k8s.io", "abc");
-        assert_eq!(
-            bundle.path(),
-            Path::new("/run/x/io.containerd.runtime.v2.task/k8s.io/abc")
-        );
+        assert_eq!(bundle.path(), Path::new("/run/x/io.containerd.runtime.v2.task/k8s.io/abc"));
         assert_eq!(bundle.state(), Some(Path::new("/run/x")));
         assert_eq!(Bundle::at("/tmp/a/b/c").state(), None);
         assert_eq!(Bundle::at("/").state(), None);
@@ -163,13 +160,8 @@ mod tests {
 
     #[test]
     fn sockets_differ_by_folder_namespace_and_id() {
-        let paths = [
-            ("/s", "a", "bc"),
-            ("/s", "ab", "c"),
-            ("/t", "a", "bc"),
-            ("/s", "a", "bd"),
-        ]
-        .map(|(folder, namespace, id)| socket(Path::new(folder), namespace, id));
+        let paths = [("/s", "a", "bc"), ("/s", "ab", "c"), ("/t", "a", "bc"), ("/s", "a", "bd")]
+            .map(|(folder, namespace, id)| socket(Path::new(folder), namespace, id));
         for (index, path) in paths.iter().enumerate() {
             assert_eq!(path.file_name().unwrap().len(), 16);
             assert!(!paths[..index].contains(path));

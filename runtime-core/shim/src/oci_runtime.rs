@@ -1,5 +1,6 @@
 //! The OCI runtime behind one trait; nothing else knows that a program is run.
 
+pub(crate) mod choice;
 mod runc;
 
 use std::future::Future;
@@ -83,12 +84,7 @@ pub(crate) enum RuntimeError {
     },
     /// It said no.
     #[error("{verb} of container {id} failed: {message}")]
-    Refused {
-        verb: &'static str,
-        id: String,
-        refusal: Refusal,
-        message: String,
-    },
+    Refused { verb: &'static str, id: String, refusal: Refusal, message: String },
     /// It was killed by request.
     #[error("{verb} of container {id} was aborted")]
     Aborted { verb: &'static str, id: String },

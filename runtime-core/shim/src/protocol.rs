@@ -6,10 +6,7 @@ use prost::{Message, Name};
 use prost_types::{Any, Timestamp};
 use thiserror::Error;
 
-#[expect(
-    unreachable_pub,
-    reason = "generated code; what is public is re-exported below"
-)]
+#[expect(unreachable_pub, reason = "generated code; what is public is re-exported below")]
 mod wire {
     include!(concat!(env!("OUT_DIR"), "/wire.rs"));
 }
@@ -77,19 +74,13 @@ impl Code {
         if let Self::Other(number) = self {
             return number;
         }
-        Self::TABLE
-            .iter()
-            .find(|(code, _)| *code == self)
-            .map_or(2, |(_, number)| *number)
+        Self::TABLE.iter().find(|(code, _)| *code == self).map_or(2, |(_, number)| *number)
     }
 
     /// The code of a number from the wire.
     #[must_use]
     pub fn from_number(number: i32) -> Self {
-        Self::TABLE
-            .iter()
-            .find(|(_, known)| *known == number)
-            .map_or(Self::Other(number), |(code, _)| *code)
+        Self::TABLE.iter().find(|(_, known)| *known == number).map_or(Self::Other(number), |(code, _)| *code)
     }
 }
 
@@ -128,10 +119,7 @@ named! {
 /// Packs a message as containerd does.
 #[must_use]
 pub fn to_any<M: Message + Name>(message: &M) -> Any {
-    Any {
-        type_url: M::full_name(),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: M::full_name(), value: message.encode_to_vec() }
 }
 
 /// Unpacks a message; a prefix before the type's name is accepted.
@@ -141,36 +129,23 @@ pub fn to_any<M: Message + Name>(message: &M) -> Any {
 pub fn from_any<M: Message + Name + Default>(any: &Any) -> Result<M, AnyError> {
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     if name != M::full_name() {
-        return Err(AnyError::Type {
-            expected: M::full_name(),
-            found: any.type_url.clone(),
-        });
+        return Err(AnyError::Type { expected: M::full_name(), found: any.type_url.clone() });
     }
-    M::decode(any.value.as_slice()).map_err(|source| AnyError::Damaged {
-        expected: M::full_name(),
-        source,
-    })
+    M::decode(any.value.as_slice()).map_err(|source| AnyError::Damaged { expected: M::full_name(), source })
 }
 
 /// Nanoseconds since the Unix epoch as a wire timestamp.
 #[must_use]
 pub fn timestamp(unix_nanos: i64) -> Timestamp {
     let nanos = i32::try_from(unix_nanos.rem_euclid(1_000_000_000)).expect("a remainder of 10^9 fits");
-    Timestamp {
-        seconds: unix_nanos.div_euclid(1_000_000_000),
-        nanos,
-    }
+    Timestamp { seconds: unix_nanos.div_euclid(1_000_000_000), nanos }
 }
 
 /// Nanoseconds since the Unix epoch of a wire timestamp; absent or out of range = 0.
 #[must_use]
 pub fn unix_nanos(timestamp: Option<&Timestamp>) -> i64 {
     timestamp
-        .and_then(|at| {
-            at.seconds
-                .checked_mul(1_000_000_000)?
-                .checked_add(i64::from(at.nanos))
-        })
+        .and_then(|at| at.seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(at.nanos)))
         .unwrap_or_default()
 }
 
@@ -180,24 +155,15 @@ mod tests {
 
     #[test]
     fn any_has_no_prefix_and_is_read_with_or_without_one() {
-        let options = runc::Options {
-            binary_name: "crun".into(),
-            ..Default::default()
-        };
+        let options = runc::Options { binary_name: "crun".into(), ..Default::default() };
         let mut any = to_any(&options);
         assert_eq!(any.type_url, "containerd.runc.v1.Options");
         assert_eq!(from_any::<runc::Options>(&any).unwrap(), options);
         any.type_url = format!("type.googleapis.com/{}", any.type_url);
         assert_eq!(from_any::<runc::Options>(&any).unwrap(), options);
-        assert!(matches!(
-            from_any::<io::PodNamespaces>(&any),
-            Err(AnyError::Type { .. })
-        ));
+        assert!(matches!(from_any::<io::PodNamespaces>(&any), Err(AnyError::Type { .. })));
         any.value = vec![0xff];
-        assert!(matches!(
-            from_any::<runc::Options>(&any),
-            Err(AnyError::Damaged { .. })
-        ));
+        assert!(matches!(from_any::<runc::Options>(&any), Err(AnyError::Damaged { .. })));
     }
 
     #[test]
@@ -214,12 +180,6 @@ mod tests {
             assert_eq!(unix_nanos(Some(&timestamp(nanos))), nanos);
         }
         assert_eq!(unix_nanos(None), 0);
-        assert_eq!(
-            unix_nanos(Some(&Timestamp {
-                seconds: i64::MAX,
-                nanos: 0
-            })),
-            0
-        );
+        assert_eq!(unix_nanos(Some(&Timestamp { seconds: i64::MAX, nanos: 0 })), 0);
     }
 }

@@ -98,10 +98,7 @@ impl Reaper {
 
     /// Reaps whenever SIGCHLD comes.
     pub(crate) async fn run(self: Rc<Self>, sigchld: OwnedFd) -> io::Result<()> {
-        #[expect(
-            deprecated,
-            reason = "the replacement is unsafe for types other than OwnedFd; this is one"
-        )]
+        #[expect(deprecated, reason = "the replacement is unsafe for types other than OwnedFd; this is one")]
         let sigchld = AsyncFd::with_interest(sigchld, Interest::READABLE)?;
         let mut buffer = [0_u8; 1024];
         loop {
@@ -145,10 +142,7 @@ impl Reaper {
     fn tell(&self, pid: Pid, exit: Exit) {
         if let Some(sender) = self.known.borrow_mut().remove(&pid) {
             // Nobody may be waiting any more; the child is reaped all the same.
-            let _ = sender.send(Ended {
-                exit,
-                at_unix_nanos: clock::unix_nanos(),
-            });
+            let _ = sender.send(Ended { exit, at_unix_nanos: clock::unix_nanos() });
         }
     }
 }

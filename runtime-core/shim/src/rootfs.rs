@@ -35,10 +35,7 @@ pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), RootfsErr
     if let Err(source) = fs::create_dir(rootfs)
         && source.kind() != io::ErrorKind::AlreadyExists
     {
-        return Err(RootfsError::Folder {
-            path: rootfs.into(),
-            source,
-        });
+        return Err(RootfsError::Folder { path: rootfs.into(), source });
     }
     let result = mounts.iter().try_for_each(|mount| mount_one(mount, rootfs));
     if result.is_err() {
@@ -50,16 +47,10 @@ pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), RootfsErr
 
 fn mount_one(mount: &Mount, rootfs: &Path) -> Result<(), RootfsError> {
     let target = Path::new(&mount.target);
-    let inside = |part: Component<'_>| {
-        matches!(
-            part,
-            Component::Normal(_) | Component::RootDir | Component::CurDir
-        )
-    };
+    let inside =
+        |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir | Component::CurDir);
     if !target.components().all(inside) {
-        return Err(RootfsError::Target {
-            target: mount.target.clone(),
-        });
+        return Err(RootfsError::Target { target: mount.target.clone() });
     }
     let path = rootfs.join(target.strip_prefix("/").unwrap_or(target));
     let options = Options::parse(&mount.options);
@@ -81,12 +72,7 @@ struct Options {
 
 impl Options {
     fn parse(options: &[String]) -> Self {
-        let mut parsed = Self {
-            flags: MountFlags::empty(),
-            bind: false,
-            recursive: false,
-            data: Vec::new(),
-        };
+        let mut parsed = Self { flags: MountFlags::empty(), bind: false, recursive: false, data: Vec::new() };
         for option in options {
             match option.as_str() {
                 "ro" => parsed.flags |= MountFlags::RDONLY,
@@ -109,11 +95,7 @@ impl Options {
     fn mount(&self, mount: &Mount, path: &Path) -> io::Result<()> {
         if self.bind || mount.r#type == "bind" {
             let source = Path::new(&mount.source);
-            if self.recursive {
-                mount::bind_recursive(source, path)
-            } else {
-                mount::bind(source, path)
-            }?;
+            if self.recursive { mount::bind_recursive(source, path) } else { mount::bind(source, path) }?;
             return if self.flags.contains(MountFlags::RDONLY) {
                 mount::make_read_only(path)
             } else {
@@ -122,20 +104,10 @@ impl Options {
         }
         if mount.r#type == "overlay" && self.flags.difference(MountFlags::RDONLY).is_empty() {
             let read_only = self.flags.contains(MountFlags::RDONLY);
-            let access = if read_only {
-                Access::ReadOnly
-            } else {
-                Access::ReadWrite
-            };
+            let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
             return mount::overlay(&self.overlay(), path, access);
         }
-        mount::filesystem(
-            &mount.r#type,
-            &mount.source,
-            path,
-            self.flags,
-            &self.data.join(","),
-        )
+        mount::filesystem(&mount.r#type, &mount.source, path, self.flags, &self.data.join(","))
     }
 
     fn overlay(&self) -> Overlay {
@@ -172,34 +144,18 @@ mod tests {
 
     #[test]
     fn overlay_options_become_parts() {
-        let options = [
-            "ro",
-            "lowerdir=/a:/b\\:c",
-            "upperdir=/u",
-            "workdir=/w",
-            "index=off",
-            "volatile",
-        ];
+        let options = ["ro", "lowerdir=/a:/b\\:c", "upperdir=/u", "workdir=/w", "index=off", "volatile"];
         let parsed = Options::parse(&options.map(str::to_owned));
         assert_eq!(parsed.flags, MountFlags::RDONLY);
         let overlay = parsed.overlay();
         assert_eq!(overlay.lower, ["/a", "/b:c"]);
-        assert_eq!(
-            (overlay.upper.as_deref(), overlay.work.as_deref()),
-            (Some("/u"), Some("/w"))
-        );
+        assert_eq!((overlay.upper.as_deref(), overlay.work.as_deref()), (Some("/u"), Some("/w")));
         assert_eq!(overlay.others, ["index=off", "volatile"]);
     }
 
     #[test]
     fn targets_stay_inside() {
-        let mount = Mount {
-            target: "../../etc".into(),
-            ..Default::default()
-        };
-        assert!(matches!(
-            mount_one(&mount, Path::new("/nonexistent")),
-            Err(RootfsError::Target { .. })
-        ));
+        let mount = Mount { target: "../../etc".into(), ..Default::default() };
+        assert!(matches!(mount_one(&mount, Path::new("/nonexistent")), Err(RootfsError::Target { .. })));
     }
 }

@@ -57,12 +57,7 @@ struct Pod {
 
 impl Sandbox {
     pub(crate) fn new(tasks: Rc<Tasks>) -> Self {
-        Self {
-            tasks,
-            turn: Mutex::new(()),
-            pod: RefCell::default(),
-            stopped: watch::channel(None).0,
-        }
+        Self { tasks, turn: Mutex::new(()), pod: RefCell::default(), stopped: watch::channel(None).0 }
     }
 
     /// Whether there is a pod that has not been stopped.
@@ -92,10 +87,7 @@ impl Sandbox {
             return if same && self.is_up() {
                 Ok(CreateSandboxResponse {})
             } else {
-                Err(Status::new(
-                    Code::AlreadyExists,
-                    format!("this shim has sandbox {} already", pod.id),
-                ))
+                Err(Status::new(Code::AlreadyExists, format!("this shim has sandbox {} already", pod.id)))
             };
         }
         if let Err(status) = set_up(&bundle, &namespaces) {
@@ -103,12 +95,7 @@ impl Sandbox {
             return Err(status);
         }
         let created_at = clock::unix_nanos();
-        self.pod.replace(Some(Pod {
-            id: request.sandbox_id,
-            bundle,
-            namespaces,
-            created_at,
-        }));
+        self.pod.replace(Some(Pod { id: request.sandbox_id, bundle, namespaces, created_at }));
         Ok(CreateSandboxResponse {})
     }
 
@@ -117,10 +104,7 @@ impl Sandbox {
         if !self.is_up() {
             return Err(failure::precondition(format!("sandbox {id} is stopped")));
         }
-        Ok(StartSandboxResponse {
-            pid: std::process::id(),
-            created_at: Some(timestamp(pod.created_at)),
-        })
+        Ok(StartSandboxResponse { pid: std::process::id(), created_at: Some(timestamp(pod.created_at)) })
     }
 
     pub(crate) fn status(&self, id: &str) -> Result<SandboxStatusResponse, Status> {
@@ -129,12 +113,7 @@ impl Sandbox {
         Ok(SandboxStatusResponse {
             sandbox_id: pod.id,
             pid: std::process::id(),
-            state: if stopped.is_none() {
-                "SANDBOX_READY"
-            } else {
-                "SANDBOX_NOTREADY"
-            }
-            .into(),
+            state: if stopped.is_none() { "SANDBOX_READY" } else { "SANDBOX_NOTREADY" }.into(),
             info: BTreeMap::new(),
             created_at: Some(timestamp(pod.created_at)),
             exited_at: stopped.map(timestamp),
@@ -162,24 +141,14 @@ impl Sandbox {
         self.pod(id)?;
         let mut stopped = self.stopped.subscribe();
         // The sender is ours and stays.
-        let at = stopped
-            .wait_for(Option::is_some)
-            .await
-            .map(|at| *at)
-            .unwrap_or_default();
-        Ok(WaitSandboxResponse {
-            exit_status: 0,
-            exited_at: at.map(timestamp),
-        })
+        let at = stopped.wait_for(Option::is_some).await.map(|at| *at).unwrap_or_default();
+        Ok(WaitSandboxResponse { exit_status: 0, exited_at: at.map(timestamp) })
     }
 
     async fn end(&self, container: &Rc<Container>) -> Result<(), Status> {
         let id = container.target.id.clone();
-        let kill = || {
-            container
-                .signal(Signal::KILL.as_raw(), true)
-                .map_err(|error| failure::internal(&error))
-        };
+        let kill =
+            || container.signal(Signal::KILL.as_raw(), true).map_err(|error| failure::internal(&error));
         kill()?;
         // A Create that the signal aborted, a Start or a Delete finds its own end first, unless it hangs.
         if timeout(TURN_LIMIT, container.turn.lock()).await.is_err() {
@@ -192,19 +161,9 @@ impl Sandbox {
             return Ok(());
         }
         if timeout(EXIT_LIMIT, container.exit()).await.is_err() {
-            return Err(Status::new(
-                Code::DeadlineExceeded,
-                format!("container {id} does not die"),
-            ));
+            return Err(Status::new(Code::DeadlineExceeded, format!("container {id} does not die")));
         }
-        match self
-            .tasks
-            .delete(DeleteRequest {
-                id,
-                exec_id: String::new(),
-            })
-            .await
-        {
+        match self.tasks.delete(DeleteRequest { id, exec_id: String::new() }).await {
             Err(status) if status.code == Code::NotFound => Ok(()),
             result => result.map(|_| ()),
         }
@@ -223,14 +182,8 @@ pub(crate) fn platform() -> PlatformResponse {
         "aarch64" => "arm64",
         other => other,
     };
-    let platform = Platform {
-        os: "linux".into(),
-        architecture: architecture.into(),
-        ..Default::default()
-    };
-    PlatformResponse {
-        platform: Some(platform),
-    }
+    let platform = Platform { os: "linux".into(), architecture: architecture.into(), ..Default::default() };
+    PlatformResponse { platform: Some(platform) }
 }
 
 fn check(namespaces: &PodNamespaces) -> Result<(), Status> {
@@ -241,9 +194,7 @@ fn check(namespaces: &PodNamespaces) -> Result<(), Status> {
         )));
     }
     if namespaces.uts() == NamespaceMode::Node && !namespaces.hostname.is_empty() {
-        return Err(failure::invalid(
-            "a host name needs a UTS namespace of the pod's own",
-        ));
+        return Err(failure::invalid("a host name needs a UTS namespace of the pod's own"));
     }
     Ok(())
 }
@@ -251,26 +202,17 @@ fn check(namespaces: &PodNamespaces) -> Result<(), Status> {
 fn set_up(bundle: &Bundle, namespaces: &PodNamespaces) -> Result<(), Status> {
     let mut spec = PinSpec::default();
     if namespaces.ipc() == NamespaceMode::Pod {
-        spec.pins
-            .push((Kind::Ipc, bundle.namespace(PinnedNamespace::Ipc)));
+        spec.pins.push((Kind::Ipc, bundle.namespace(PinnedNamespace::Ipc)));
     }
     if namespaces.uts() == NamespaceMode::Pod {
-        spec.pins
-            .push((Kind::Uts, bundle.namespace(PinnedNamespace::Uts)));
+        spec.pins.push((Kind::Uts, bundle.namespace(PinnedNamespace::Uts)));
         spec.hostname = Some(namespaces.hostname.clone()).filter(|name| !name.is_empty());
     }
     namespace::make_and_pin(&spec).map_err(|error| failure::internal(&error))?;
     if namespaces.ipc() == NamespaceMode::Pod {
-        let size = if namespaces.shm_size == 0 {
-            DEFAULT_SHM
-        } else {
-            namespaces.shm_size
-        };
+        let size = if namespaces.shm_size == 0 { DEFAULT_SHM } else { namespaces.shm_size };
         mount_shm(&bundle.shm(), size).map_err(|error| {
-            Status::new(
-                Code::Internal,
-                format!("mount {}: {error}", bundle.shm().display()),
-            )
+            Status::new(Code::Internal, format!("mount {}: {error}", bundle.shm().display()))
         })?;
     }
     Ok(())

@@ -89,17 +89,12 @@ async fn accept(listener: UnixListener, services: Rc<Services>) {
 /// Should memory run short, a shim goes before the daemon that started it, and after everything else.
 fn raise_oom_score() {
     const FILE: &str = "/proc/self/oom_score_adj";
-    let own = fs::read_to_string(FILE)
-        .ok()
-        .and_then(|text| text.trim().parse::<i32>().ok());
+    let own = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
     let Some(own) = own else { return };
-    let raised = fs::OpenOptions::new()
-        .write(true)
-        .open(FILE)
-        .and_then(|mut file| {
-            use std::io::Write;
-            file.write_all((own + 1).min(1000).to_string().as_bytes())
-        });
+    let raised = fs::OpenOptions::new().write(true).open(FILE).and_then(|mut file| {
+        use std::io::Write;
+        file.write_all((own + 1).min(1000).to_string().as_bytes())
+    });
     if let Err(error) = raised {
         log::note(&format!("set oom_score_adj: {error}"));
     }

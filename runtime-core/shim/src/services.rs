@@ -28,11 +28,7 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(reaper: Rc<Reaper>, namespace: String) -> Self {
         let tasks = Rc::new(Tasks::new(reaper, namespace));
-        Self {
-            sandbox: Sandbox::new(tasks.clone()),
-            tasks,
-            over: Rc::default(),
-        }
+        Self { sandbox: Sandbox::new(tasks.clone()), tasks, over: Rc::default() }
     }
 
     async fn task(&self, method: &str, payload: &[u8]) -> Result<Vec<u8>, Status> {
@@ -58,24 +54,17 @@ impl Services {
     async fn sandbox(&self, method: &str, payload: &[u8]) -> Result<Vec<u8>, Status> {
         match method {
             "CreateSandbox" => encode(&self.sandbox.create(decode(payload)?).await?),
-            "StartSandbox" => encode(
-                &self
-                    .sandbox
-                    .start(&decode::<StartSandboxRequest>(payload)?.sandbox_id)?,
-            ),
+            "StartSandbox" => {
+                encode(&self.sandbox.start(&decode::<StartSandboxRequest>(payload)?.sandbox_id)?)
+            }
             "Platform" => encode(&sandbox::platform()),
             "StopSandbox" => encode(&self.sandbox.stop().await?),
-            "WaitSandbox" => encode(
-                &self
-                    .sandbox
-                    .wait(&decode::<WaitSandboxRequest>(payload)?.sandbox_id)
-                    .await?,
-            ),
-            "SandboxStatus" => encode(
-                &self
-                    .sandbox
-                    .status(&decode::<wire::SandboxStatusRequest>(payload)?.sandbox_id)?,
-            ),
+            "WaitSandbox" => {
+                encode(&self.sandbox.wait(&decode::<WaitSandboxRequest>(payload)?.sandbox_id).await?)
+            }
+            "SandboxStatus" => {
+                encode(&self.sandbox.status(&decode::<wire::SandboxStatusRequest>(payload)?.sandbox_id)?)
+            }
             "PingSandbox" => encode(&PingResponse {}),
             "ShutdownSandbox" => {
                 self.sandbox.stop().await?;
@@ -93,8 +82,7 @@ impl Services {
                 Ok(Reply::StreamEnd)
             }
             "ReopenLog" => {
-                self.reopen_log(&decode::<ReopenLogRequest>(payload)?.container)
-                    .await?;
+                self.reopen_log(&decode::<ReopenLogRequest>(payload)?.container).await?;
                 encode(&ReopenLogResponse {}).map(Reply::Message)
             }
             _ => Err(unimplemented("io", method)),
@@ -138,8 +126,5 @@ fn encode(message: &impl Message) -> Result<Vec<u8>, Status> {
 }
 
 fn unimplemented(service: &str, method: &str) -> Status {
-    Status::new(
-        Code::Unimplemented,
-        format!("service {service} has no method {method} in this shim"),
-    )
+    Status::new(Code::Unimplemented, format!("service {service} has no method {method} in this shim"))
 }

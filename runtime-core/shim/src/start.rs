@@ -62,11 +62,7 @@ pub(crate) enum StartError {
 }
 
 fn file(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    move |source| StartError::File {
-        step,
-        path: path.into(),
-        source,
-    }
+    move |source| StartError::File { step, path: path.into(), source }
 }
 
 fn process(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -93,21 +89,35 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Started, StartError> {
     }
     let listener = bind(&socket)?;
     drop(lock);
+    let stay = stay(&bundle, &socket, listener, arguments);
+    if stay.is_err() {
+        let _ = fs::remove_file(&socket);
+    }
+    stay
+}
+
+/// Leaves the shim behind. A bundle that was removed meanwhile fails it: whoever removed a bundle looks for a socket
+/// afterwards, so that either this or that finds out.
+fn stay(
+    bundle: &Bundle,
+    socket: &Path,
+    listener: UnixListener,
+    arguments: &Arguments,
+) -> Result<Started, StartError> {
     let log_path = bundle.shim_log();
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&log_path);
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log_path);
     let log = log.map_err(file("open", &log_path))?;
     match daemonize::fork_session().map_err(process("fork the shim"))? {
         Side::Parent { child } => {
             let pid = child.as_raw_nonzero().get().unsigned_abs();
             let identity = ProcessIdentity::of(pid).map_err(process("look at the shim"))?;
-            identity
-                .write(&bundle.shim_pid())
-                .map_err(|source| StartError::Identity { source })?;
-            answer(&socket)?;
+            if let Err(source) = identity.write(&bundle.shim_pid()) {
+                // Our own child, not reaped yet: the pid is its.
+                let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+                return Err(StartError::Identity { source });
+            }
+            // A daemon that died meanwhile finds the shim by its pid file.
+            let _ = answer(socket);
             Ok(Started::Answered)
         }
         Side::Child => {
@@ -116,7 +126,7 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Started, StartError> {
             rustix::process::chdir("/").map_err(|error| process("leave the bundle")(error.into()))?;
             Ok(Started::Shim(Serving {
                 listener,
-                socket,
+                socket: socket.to_owned(),
                 namespace: arguments.namespace.clone(),
             }))
         }
@@ -126,22 +136,12 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Started, StartError> {
 /// The parameters on stdin. Older daemons write runtime options there, or nothing: their id tells them apart.
 fn parameters(id: &str) -> Option<BootstrapParams> {
     let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
-        .take(MAX_PARAMETERS)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    BootstrapParams::decode(bytes.as_slice())
-        .ok()
-        .filter(|parameters| parameters.instance_id == id)
+    io::stdin().lock().take(MAX_PARAMETERS).read_to_end(&mut bytes).ok()?;
+    BootstrapParams::decode(bytes.as_slice()).ok().filter(|parameters| parameters.instance_id == id)
 }
 
 fn make_folder(folder: &Path) -> Result<(), StartError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(file("make", folder))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file("make", folder))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(file("protect", folder))
 }
 
@@ -168,13 +168,7 @@ struct Answer {
 
 /// In the JSON dialect, which every daemon that ever spoke to a v2 shim with versions understands.
 fn answer(socket: &Path) -> Result<(), StartError> {
-    let answer = Answer {
-        version: 3,
-        address: layout::address(socket),
-        protocol: "ttrpc",
-    };
+    let answer = Answer { version: 3, address: layout::address(socket), protocol: "ttrpc" };
     let text = serde_json::to_string(&answer).map_err(|error| process("write the answer")(error.into()))?;
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(process("print the answer"))
+    io::stdout().write_all(text.as_bytes()).map_err(process("print the answer"))
 }

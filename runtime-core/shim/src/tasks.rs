@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
-use runtime_shim::layout::{self, Bundle};
+use runtime_shim::layout::Bundle;
 use runtime_shim::protocol::task::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse,
     KillRequest, PidsRequest, PidsResponse, StartRequest, StartResponse, StateRequest, StateResponse,
@@ -21,6 +21,7 @@ use crate::container::{Container, Parts, Phase, Pipes, Signalled};
 use crate::failure;
 use crate::io::cri_log::{CriLog, Stream};
 use crate::io::relay;
+use crate::oci_runtime::choice::{self, Choice};
 use crate::oci_runtime::{OciRuntime, Output, Runc, Target};
 use crate::reaper::Reaper;
 use crate::{cgroup, config, log, rootfs};
@@ -39,11 +40,7 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     pub(crate) fn new(reaper: Rc<Reaper>, namespace: String) -> Self {
-        Self {
-            reaper,
-            namespace,
-            containers: RefCell::default(),
-        }
+        Self { reaper, namespace, containers: RefCell::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -55,60 +52,37 @@ impl Tasks {
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<Rc<Container>, Status> {
-        self.containers
-            .borrow()
-            .get(id)
-            .cloned()
-            .ok_or_else(|| failure::unknown(id))
+        self.containers.borrow().get(id).cloned().ok_or_else(|| failure::unknown(id))
     }
 
     pub(crate) async fn create(&self, request: CreateTaskRequest) -> Result<CreateTaskResponse, Status> {
         check_id(&request.id)?;
         let container = self.prepare(&request)?;
-        let _turn = container
-            .turn
-            .try_lock()
-            .map_err(|_| failure::precondition("container is busy"))?;
+        let _turn = container.turn.try_lock().map_err(|_| failure::precondition("container is busy"))?;
         if self.containers.borrow().contains_key(&request.id) {
-            return Err(Status::new(
-                Code::AlreadyExists,
-                format!("container {} exists", request.id),
-            ));
+            return Err(Status::new(Code::AlreadyExists, format!("container {} exists", request.id)));
         }
-        self.containers
-            .borrow_mut()
-            .insert(request.id.clone(), container.clone());
+        self.containers.borrow_mut().insert(request.id.clone(), container.clone());
         let made = make(&container, request.rootfs).await;
         if made.is_err() {
             self.containers.borrow_mut().remove(&request.id);
         }
         made?;
-        Ok(CreateTaskResponse {
-            pid: container.pid().unwrap_or_default(),
-        })
+        Ok(CreateTaskResponse { pid: container.pid().unwrap_or_default() })
     }
 
     /// Everything that can be refused before anything is done, except an id that is taken.
     fn prepare(&self, request: &CreateTaskRequest) -> Result<Rc<Container>, Status> {
         if self.containers.borrow().contains_key(&request.id) {
-            return Err(Status::new(
-                Code::AlreadyExists,
-                format!("container {} exists", request.id),
-            ));
+            return Err(Status::new(Code::AlreadyExists, format!("container {} exists", request.id)));
         }
         let bundle = Bundle::at(&request.bundle);
         if !bundle.path().is_absolute() {
-            return Err(failure::invalid(format!(
-                "bundle {:?} is not an absolute path",
-                request.bundle
-            )));
+            return Err(failure::invalid(format!("bundle {:?} is not an absolute path", request.bundle)));
         }
         let config = config::read(&bundle.config()).map_err(|error| failure::invalid(log::chain(&error)))?;
         if request.terminal || config.terminal || !request.stdin.is_empty() {
-            return Err(Status::new(
-                Code::Unimplemented,
-                "terminals and stdin are not supported yet",
-            ));
+            return Err(Status::new(Code::Unimplemented, "terminals and stdin are not supported yet"));
         }
         if !request.checkpoint.is_empty() {
             return Err(Status::new(Code::Unimplemented, "checkpoints are not supported"));
@@ -116,10 +90,7 @@ impl Tasks {
         let log = open_log(&request.stdout)?;
         Ok(Container::new(Parts {
             runtime: self.runtime(request, &bundle)?,
-            target: Target {
-                id: request.id.clone(),
-                bundle,
-            },
+            target: Target { id: request.id.clone(), bundle },
             stdout: request.stdout.clone(),
             config,
             log: log.map(|log| Rc::new(RefCell::new(log))),
@@ -134,20 +105,12 @@ impl Tasks {
             }
             _ => runc::Options::default(),
         };
-        let root = if options.root.is_empty() {
-            layout::runtime_root(bundle.state().unwrap_or(Path::new("/run/orlop")), &self.namespace)
-        } else {
-            PathBuf::from(options.root).join(&self.namespace)
-        };
-        let binary = if options.binary_name.is_empty() {
-            "runc".into()
-        } else {
-            options.binary_name
-        };
+        let choice = Choice::of(&options, bundle, &self.namespace);
+        choice::remember(&options, bundle).map_err(|error| failure::internal(&error))?;
         Ok(Rc::new(Runc {
             reaper: self.reaper.clone(),
-            binary: binary.into(),
-            root,
+            binary: choice.binary,
+            root: choice.root,
             systemd_cgroup: options.systemd_cgroup,
             no_pivot_root: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
@@ -159,9 +122,7 @@ impl Tasks {
         let container = self.get(&request.id)?;
         let _turn = container.turn.lock().await;
         if let Some(pid) = container.started.get() {
-            return Ok(StartResponse {
-                pid: pid.as_raw_nonzero().get().unsigned_abs(),
-            });
+            return Ok(StartResponse { pid: pid.as_raw_nonzero().get().unsigned_abs() });
         }
         let pid = match container.phase() {
             Phase::Created { pid } => pid,
@@ -172,26 +133,17 @@ impl Tasks {
                 )));
             }
         };
-        if let Err(error) = container
-            .runtime
-            .start(&container.target, container.new_job())
-            .await
-        {
+        if let Err(error) = container.runtime.start(&container.target, container.new_job()).await {
             // What was created must not stay behind half started.
             if let Err(error) = container.signal(Signal::KILL.as_raw(), false) {
-                log::note(&format!(
-                    "kill container {} after its failed start: {error}",
-                    request.id
-                ));
+                log::note(&format!("kill container {} after its failed start: {error}", request.id));
             }
             container.exit().await;
             return Err(failure::start_failed(&error));
         }
         container.started.set(Some(pid));
         container.running();
-        Ok(StartResponse {
-            pid: pid.as_raw_nonzero().get().unsigned_abs(),
-        })
+        Ok(StartResponse { pid: pid.as_raw_nonzero().get().unsigned_abs() })
     }
 
     pub(crate) fn state(&self, request: &StateRequest) -> Result<StateResponse, Status> {
@@ -218,20 +170,16 @@ impl Tasks {
     pub(crate) fn kill(&self, request: &KillRequest) -> Result<(), Status> {
         refuse_exec(&request.exec_id)?;
         let container = self.get(&request.id)?;
-        let number = i32::try_from(request.signal)
-            .ok()
-            .filter(|number| (1..=64).contains(number));
+        let number = i32::try_from(request.signal).ok().filter(|number| (1..=64).contains(number));
         let number = number.ok_or_else(|| failure::invalid(format!("{} is not a signal", request.signal)))?;
         match container.signal(number, request.all) {
             Ok(Signalled::Sent) => Ok(()),
-            Ok(Signalled::Exited) => Err(Status::new(
-                Code::NotFound,
-                format!("process of container {} has exited", request.id),
-            )),
-            Ok(Signalled::TooEarly) => Err(failure::precondition(format!(
-                "container {} is still being created",
-                request.id
-            ))),
+            Ok(Signalled::Exited) => {
+                Err(Status::new(Code::NotFound, format!("process of container {} has exited", request.id)))
+            }
+            Ok(Signalled::TooEarly) => {
+                Err(failure::precondition(format!("container {} is still being created", request.id)))
+            }
             Err(error) => Err(failure::internal(&error)),
         }
     }
@@ -240,30 +188,19 @@ impl Tasks {
         refuse_exec(&request.exec_id)?;
         let container = self.get(&request.id)?;
         if container.phase() == Phase::Creating {
-            return Err(failure::precondition(format!(
-                "container {} is still being created",
-                request.id
-            )));
+            return Err(failure::precondition(format!("container {} is still being created", request.id)));
         }
         let _turn = container.turn.lock().await;
         // Another Delete may have had the turn before.
         self.get(&request.id)?;
         if let Phase::Running { .. } = container.phase() {
-            return Err(failure::precondition(format!(
-                "container {} is running",
-                request.id
-            )));
+            return Err(failure::precondition(format!("container {} is running", request.id)));
         }
         if let Phase::Created { .. } = container.phase() {
-            container
-                .signal(Signal::KILL.as_raw(), false)
-                .map_err(|error| failure::internal(&error))?;
+            container.signal(Signal::KILL.as_raw(), false).map_err(|error| failure::internal(&error))?;
         }
         let exit = container.exit().await;
-        let deleted = container
-            .runtime
-            .delete(&container.target, container.new_job())
-            .await;
+        let deleted = container.runtime.delete(&container.target, container.new_job()).await;
         deleted.map_err(|error| failure::runtime(&error))?;
         unmount(&container).await?;
         self.containers.borrow_mut().remove(&request.id);
@@ -277,10 +214,7 @@ impl Tasks {
     pub(crate) async fn wait(&self, request: WaitRequest) -> Result<WaitResponse, Status> {
         refuse_exec(&request.exec_id)?;
         let exit = self.get(&request.id)?.exit().await;
-        Ok(WaitResponse {
-            exit_status: u32::from(exit.code),
-            exited_at: Some(timestamp(exit.at_unix_nanos)),
-        })
+        Ok(WaitResponse { exit_status: u32::from(exit.code), exited_at: Some(timestamp(exit.at_unix_nanos)) })
     }
 
     pub(crate) fn pids(&self, request: &PidsRequest) -> Result<PidsResponse, Status> {
@@ -290,21 +224,12 @@ impl Tasks {
             (_, Some(group)) => group.processes(),
             (_, None) => container.pid().into_iter().collect(),
         };
-        Ok(PidsResponse {
-            processes: pids
-                .into_iter()
-                .map(|pid| ProcessInfo { pid, info: None })
-                .collect(),
-        })
+        Ok(PidsResponse { processes: pids.into_iter().map(|pid| ProcessInfo { pid, info: None }).collect() })
     }
 
     pub(crate) fn connect(&self, request: &ConnectRequest) -> Result<ConnectResponse, Status> {
         let task_pid = self.get(&request.id)?.pid().unwrap_or_default();
-        Ok(ConnectResponse {
-            shim_pid: std::process::id(),
-            task_pid,
-            version: "3".into(),
-        })
+        Ok(ConnectResponse { shim_pid: std::process::id(), task_pid, version: "3".into() })
     }
 }
 
@@ -321,10 +246,7 @@ async fn make(
     let made = run_create(container).await;
     if let Err(error) = made {
         // Whatever the runtime got done is taken back; a killed runtime cannot do so itself.
-        let deleted = container
-            .runtime
-            .delete(&container.target, container.new_job())
-            .await;
+        let deleted = container.runtime.delete(&container.target, container.new_job()).await;
         if let Err(error) = deleted {
             log::note(&log::chain(&error));
         }
@@ -352,14 +274,8 @@ fn output(container: &Container) -> std::io::Result<(Output, Pipes)> {
         return Ok((Output::default(), Pipes::default()));
     }
     let ((out_reader, stdout), (err_reader, stderr)) = (relay::pipe()?, relay::pipe()?);
-    let output = Output {
-        stdout: Some(stdout),
-        stderr: Some(stderr),
-    };
-    Ok((
-        output,
-        Pipes(vec![(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)]),
-    ))
+    let output = Output { stdout: Some(stdout), stderr: Some(stderr) };
+    Ok((output, Pipes(vec![(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)])))
 }
 
 async fn unmount(container: &Container) -> Result<(), Status> {
@@ -372,24 +288,15 @@ async fn unmount(container: &Container) -> Result<(), Status> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| failure::internal(&error))
+    tokio::task::spawn_blocking(work).await.map_err(|error| failure::internal(&error))
 }
 
 fn open_log(uri: &str) -> Result<Option<CriLog>, Status> {
     if uri.is_empty() {
         return Ok(None);
     }
-    let Some(path) = uri
-        .strip_prefix(CRI_SCHEME)
-        .map(Path::new)
-        .filter(|path| path.is_absolute())
-    else {
-        return Err(Status::new(
-            Code::Unimplemented,
-            format!("output {uri:?} is not a CRI log"),
-        ));
+    let Some(path) = uri.strip_prefix(CRI_SCHEME).map(Path::new).filter(|path| path.is_absolute()) else {
+        return Err(Status::new(Code::Unimplemented, format!("output {uri:?} is not a CRI log")));
     };
     let opened = CriLog::open(path);
     opened
@@ -410,10 +317,7 @@ fn refuse_exec(exec_id: &str) -> Result<(), Status> {
     if exec_id.is_empty() {
         return Ok(());
     }
-    Err(Status::new(
-        Code::Unimplemented,
-        "exec processes are not supported by the task service yet",
-    ))
+    Err(Status::new(Code::Unimplemented, "exec processes are not supported by the task service yet"))
 }
 
 #[cfg(test)]
@@ -425,17 +329,7 @@ mod tests {
         for id in ["a", "0a-b_c.d", &"a".repeat(MAX_ID)] {
             assert!(check_id(id).is_ok(), "{id}");
         }
-        for id in [
-            "",
-            ".",
-            "..",
-            "-a",
-            "a/b",
-            "a b",
-            "ä",
-            "a\n",
-            &"a".repeat(MAX_ID + 1),
-        ] {
+        for id in ["", ".", "..", "-a", "a/b", "a b", "ä", "a\n", &"a".repeat(MAX_ID + 1)] {
             assert_eq!(check_id(id).unwrap_err().code, Code::InvalidArgument, "{id:?}");
         }
     }

@@ -62,10 +62,7 @@ impl Handler for Sample {
 }
 
 fn method(name: &'static str) -> Method {
-    Method {
-        service: "test.Sample",
-        name,
-    }
+    Method { service: "test.Sample", name }
 }
 
 async fn with_connection<F: Future<Output = ()>>(test: impl FnOnce(Connection, Rc<Sample>) -> F) {
@@ -103,46 +100,13 @@ async fn many_calls_share_a_connection_and_slow_ones_do_not_hold_others() {
 #[tokio::test]
 async fn unknown_methods_and_oversized_messages_are_errors_and_the_connection_lives() {
     with_connection(|connection, _| async move {
-        let error = connection
-            .unary(method("Nope"), Vec::new(), None)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(
-                error,
-                CallError::Status {
-                    code: Code::Unimplemented,
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
-        let error = connection
-            .unary(method("Huge"), Vec::new(), None)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(
-                error,
-                CallError::Status {
-                    code: Code::ResourceExhausted,
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
-        let error = connection
-            .unary(method("Echo"), vec![0; MAX_PAYLOAD], None)
-            .await
-            .unwrap_err();
+        let error = connection.unary(method("Nope"), Vec::new(), None).await.unwrap_err();
+        assert!(matches!(error, CallError::Status { code: Code::Unimplemented, .. }), "{error:?}");
+        let error = connection.unary(method("Huge"), Vec::new(), None).await.unwrap_err();
+        assert!(matches!(error, CallError::Status { code: Code::ResourceExhausted, .. }), "{error:?}");
+        let error = connection.unary(method("Echo"), vec![0; MAX_PAYLOAD], None).await.unwrap_err();
         assert!(matches!(error, CallError::TooLarge { .. }), "{error:?}");
-        assert_eq!(
-            connection
-                .unary(method("Echo"), b"x".to_vec(), None)
-                .await
-                .unwrap(),
-            b"x"
-        );
+        assert_eq!(connection.unary(method("Echo"), b"x".to_vec(), None).await.unwrap(), b"x");
     })
     .await;
 }
@@ -151,17 +115,10 @@ async fn unknown_methods_and_oversized_messages_are_errors_and_the_connection_li
 async fn a_late_call_fails_and_its_handler_goes_on() {
     with_connection(|connection, sample| async move {
         let limit = Some(Duration::from_millis(20));
-        let error = connection
-            .unary(method("Hold"), Vec::new(), limit)
-            .await
-            .unwrap_err();
+        let error = connection.unary(method("Hold"), Vec::new(), limit).await.unwrap_err();
         let late = matches!(
             error,
-            CallError::DeadlineExceeded { .. }
-                | CallError::Status {
-                    code: Code::DeadlineExceeded,
-                    ..
-                }
+            CallError::DeadlineExceeded { .. } | CallError::Status { code: Code::DeadlineExceeded, .. }
         );
         assert!(late, "{error:?}");
         sample.release.notify_one();
@@ -198,16 +155,10 @@ async fn a_lost_connection_fails_every_call_at_once() {
             there.readable().await.unwrap();
             drop(there);
             for call in calls {
-                assert!(matches!(
-                    call.await.unwrap(),
-                    Err(CallError::Disconnected { method: "Hold" })
-                ));
+                assert!(matches!(call.await.unwrap(), Err(CallError::Disconnected { method: "Hold" })));
             }
             connection.closed().await;
-            let error = connection
-                .unary(method("Echo"), Vec::new(), None)
-                .await
-                .unwrap_err();
+            let error = connection.unary(method("Echo"), Vec::new(), None).await.unwrap_err();
             assert!(matches!(error, CallError::Disconnected { .. }));
         })
         .await;

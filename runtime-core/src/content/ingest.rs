@@ -32,11 +32,7 @@ pub struct Ingest {
 }
 
 fn failed<'a>(step: &'static str, path: &'a Path) -> impl Fn(io::Error) -> ContentError + 'a {
-    move |source| ContentError::Io {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| ContentError::Io { step, path: path.to_owned(), source }
 }
 
 impl Ingest {
@@ -96,9 +92,7 @@ impl Ingest {
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
-        self.file
-            .write_all(bytes)
-            .map_err(failed("write", &self.folder))?;
+        self.file.write_all(bytes).map_err(failed("write", &self.folder))?;
         self.hash.update(bytes);
         self.offset += bytes.len() as u64;
         Ok(())
@@ -158,11 +152,7 @@ impl Ingest {
         if found == *expected {
             Ok(())
         } else {
-            Err(ContentError::WrongDigest {
-                reference: reference(),
-                expected: expected.clone(),
-                found,
-            })
+            Err(ContentError::WrongDigest { reference: reference(), expected: expected.clone(), found })
         }
     }
 
@@ -192,13 +182,7 @@ impl Ingest {
             let created_at = old.as_ref().map_or(now, |old| old.created_at);
             let mut merged = old.map(|old| old.labels).unwrap_or_default();
             merged.extend(labels);
-            let record = BlobRecord {
-                digest,
-                size,
-                labels: merged,
-                created_at,
-                updated_at: now,
-            };
+            let record = BlobRecord { digest, size, labels: merged, created_at, updated_at: now };
             table.put(change, &record)?;
             Ok(record)
         })

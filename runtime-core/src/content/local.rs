@@ -28,10 +28,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root
-            .join("blobs")
-            .join(digest.algorithm())
-            .join(digest.hex())
+        self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
     }
 }
 
@@ -46,29 +43,17 @@ pub(super) struct Claim {
 impl Claim {
     fn take(claimed: &Claimed, namespace: &Namespace, reference: &str) -> Result<Self, ContentError> {
         let key = format!("{namespace}/{reference}");
-        if claimed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.clone())
-        {
-            Ok(Self {
-                claimed: Arc::clone(claimed),
-                key,
-            })
+        if claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            Ok(Self { claimed: Arc::clone(claimed), key })
         } else {
-            Err(ContentError::Busy {
-                reference: reference.to_owned(),
-            })
+            Err(ContentError::Busy { reference: reference.to_owned() })
         }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claimed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
@@ -86,20 +71,9 @@ impl LocalContent {
                 .recursive(true)
                 .mode(0o700)
                 .create(&path)
-                .map_err(|source| ContentError::Io {
-                    step: "make",
-                    path,
-                    source,
-                })?;
+                .map_err(|source| ContentError::Io { step: "make", path, source })?;
         }
-        Ok(Self {
-            shared: Shared {
-                store,
-                clock,
-                root: root.into(),
-            },
-            claimed: Claimed::default(),
-        })
+        Ok(Self { shared: Shared { store, clock, root: root.into() }, claimed: Claimed::default() })
     }
 }
 
@@ -108,33 +82,22 @@ impl Content for LocalContent {
     fn info(&self, namespace: &Namespace, digest: &Digest) -> Result<BlobRecord, ContentError> {
         Table::<BlobRecord>::new(namespace)
             .get(&*self.shared.store, digest.as_str())?
-            .ok_or_else(|| ContentError::NotFound {
-                digest: digest.clone(),
-            })
+            .ok_or_else(|| ContentError::NotFound { digest: digest.clone() })
     }
 
     fn list(&self, namespace: &Namespace) -> Result<Vec<BlobRecord>, ContentError> {
-        Ok(Table::<BlobRecord>::new(namespace)
-            .list(&*self.shared.store)?
-            .records)
+        Ok(Table::<BlobRecord>::new(namespace).list(&*self.shared.store)?.records)
     }
 
     fn open(&self, namespace: &Namespace, digest: &Digest) -> Result<Blob, ContentError> {
         let record = self.info(namespace, digest)?;
         let path = self.shared.blob_path(digest);
         match std::fs::File::open(&path) {
-            Ok(file) => Ok(Blob {
-                file,
-                size: record.size,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ContentError::Vanished {
-                digest: digest.clone(),
-            }),
-            Err(source) => Err(ContentError::Io {
-                step: "open",
-                path,
-                source,
-            }),
+            Ok(file) => Ok(Blob { file, size: record.size }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ContentError::Vanished { digest: digest.clone() })
+            }
+            Err(source) => Err(ContentError::Io { step: "open", path, source }),
         }
     }
 
@@ -182,11 +145,8 @@ impl Content for LocalContent {
 
     async fn sweep(&self, digests: Vec<Digest>) -> Result<(), ContentError> {
         let shared = self.shared.clone();
-        let moved: Vec<PathBuf> = self
-            .shared
-            .store
-            .write(move |change| take_unnamed(&shared, change, &digests))
-            .await?;
+        let moved: Vec<PathBuf> =
+            self.shared.store.write(move |change| take_unnamed(&shared, change, &digests)).await?;
         blocking(move || moved.iter().for_each(|path| drop(std::fs::remove_file(path)))).await;
         Ok(())
     }
@@ -215,11 +175,8 @@ fn take_unnamed(
     from: &(impl Read + ?Sized),
     digests: &[Digest],
 ) -> Result<Vec<PathBuf>, StoreError> {
-    let buckets: Vec<Bucket> = from
-        .buckets("")?
-        .into_iter()
-        .filter(|bucket| bucket.name() == BlobRecord::BUCKET)
-        .collect();
+    let buckets: Vec<Bucket> =
+        from.buckets("")?.into_iter().filter(|bucket| bucket.name() == BlobRecord::BUCKET).collect();
     let mut moved = Vec::new();
     for digest in digests {
         let mut named = false;
@@ -241,30 +198,17 @@ fn empty_folder(folder: &Path) {
 }
 
 fn blobs_on_disk(shared: &Shared) -> Vec<Digest> {
-    let entries = std::fs::read_dir(shared.root.join("blobs/sha256"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = std::fs::read_dir(shared.root.join("blobs/sha256")).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| Digest::parse(format!("sha256:{}", entry.file_name().to_str()?)).ok())
         .collect()
 }
 
 fn expire_ingests(shared: &Shared) {
-    for entry in std::fs::read_dir(shared.root.join("ingest"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let written = entry
-            .path()
-            .join("data")
-            .metadata()
-            .and_then(|data| data.modified());
-        let resumable = written
-            .ok()
-            .and_then(|at| at.elapsed().ok())
-            .is_some_and(|age| age < INGEST_LIFETIME);
+    for entry in std::fs::read_dir(shared.root.join("ingest")).into_iter().flatten().flatten() {
+        let written = entry.path().join("data").metadata().and_then(|data| data.modified());
+        let resumable =
+            written.ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age < INGEST_LIFETIME);
         if !resumable {
             drop(std::fs::remove_dir_all(entry.path()));
         }

@@ -22,16 +22,11 @@ fn digest(bytes: &[u8]) -> Digest {
 fn add(content: &LocalContent, namespace: &Namespace, bytes: &[u8]) -> Digest {
     let mut ingest = content.ingest(namespace, "ref").unwrap();
     ingest.write(bytes).unwrap();
-    ingest
-        .commit(&digest(bytes), Some(bytes.len() as u64), Labels::new())
-        .unwrap()
-        .digest
+    ingest.commit(&digest(bytes), Some(bytes.len() as u64), Labels::new()).unwrap().digest
 }
 
 fn files(folder: &tempfile::TempDir, name: &str) -> usize {
-    std::fs::read_dir(folder.path().join("content").join(name))
-        .unwrap()
-        .count()
+    std::fs::read_dir(folder.path().join("content").join(name)).unwrap().count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,24 +34,14 @@ async fn a_blob_is_kept_while_any_namespace_names_it() {
     let (folder, content, k8s) = open();
     let other = Namespace::parse("other").unwrap();
     let blob = add(&content, &k8s, b"bytes");
-    assert!(matches!(
-        content.info(&other, &blob),
-        Err(ContentError::NotFound { .. })
-    ));
+    assert!(matches!(content.info(&other, &blob), Err(ContentError::NotFound { .. })));
     add(&content, &other, b"bytes");
     content.delete(&k8s, &blob).await.unwrap();
     assert_eq!(read_document(&content, &other, &blob, 100).unwrap(), b"bytes");
-    assert!(matches!(
-        read_document(&content, &other, &blob, 4),
-        Err(ContentError::TooLarge { .. })
-    ));
+    assert!(matches!(read_document(&content, &other, &blob, 4), Err(ContentError::TooLarge { .. })));
     content.delete(&other, &blob).await.unwrap();
     assert_eq!(
-        (
-            files(&folder, "blobs/sha256"),
-            files(&folder, "deleted"),
-            files(&folder, "ingest")
-        ),
+        (files(&folder, "blobs/sha256"), files(&folder, "deleted"), files(&folder, "ingest")),
         (0, 0, 0)
     );
 }
@@ -65,18 +50,13 @@ async fn a_blob_is_kept_while_any_namespace_names_it() {
 fn an_ingest_is_exclusive_and_goes_on_where_it_stopped() {
     let (_folder, content, k8s) = open();
     let mut first = content.ingest(&k8s, "layer").unwrap();
-    assert!(matches!(
-        content.ingest(&k8s, "layer").map(drop),
-        Err(ContentError::Busy { .. })
-    ));
+    assert!(matches!(content.ingest(&k8s, "layer").map(drop), Err(ContentError::Busy { .. })));
     first.write(b"half ").unwrap();
     drop(first);
     let mut second = content.ingest(&k8s, "layer").unwrap();
     assert_eq!(second.offset(), 5);
     second.write(b"whole").unwrap();
-    let record = second
-        .commit(&digest(b"half whole"), Some(10), Labels::new())
-        .unwrap();
+    let record = second.commit(&digest(b"half whole"), Some(10), Labels::new()).unwrap();
     assert_eq!(record.size, 10);
 }
 
@@ -89,10 +69,7 @@ fn wrong_bytes_get_no_name_and_are_forgotten() {
         ingest.write(b"good").unwrap();
         let error = ingest.commit(&digest(expected), size, Labels::new()).unwrap_err();
         assert!(
-            matches!(
-                error,
-                ContentError::WrongDigest { .. } | ContentError::WrongSize { .. }
-            ),
+            matches!(error, ContentError::WrongDigest { .. } | ContentError::WrongSize { .. }),
             "{error}"
         );
     }

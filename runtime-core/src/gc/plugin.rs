@@ -12,12 +12,9 @@ use crate::store::SharedStore;
 
 pub fn registration() -> Registration {
     let requires = &[kinds::METADATA, kinds::CONTENT, kinds::SNAPSHOTTER];
-    Registration::new(
-        kinds::GC,
-        "scheduler",
-        requires,
-        |context: InitContext, _: toml::Table| async move { init(&context) },
-    )
+    Registration::new(kinds::GC, "scheduler", requires, |context: InitContext, _: toml::Table| async move {
+        init(&context)
+    })
 }
 
 fn init(context: &InitContext) -> Result<Exports, InitError> {

@@ -35,13 +35,8 @@ fn world(roots: Vec<Resource>) -> World {
     let clock = clock::system();
     let content =
         Arc::new(LocalContent::open(&folder.path().join("c"), store.clone(), clock.clone()).unwrap());
-    let snapshotter = Overlayfs::open(
-        &folder.path().join("s"),
-        store.clone(),
-        clock.clone(),
-        TaskGroup::new(),
-    )
-    .unwrap();
+    let snapshotter =
+        Overlayfs::open(&folder.path().join("s"), store.clone(), clock.clone(), TaskGroup::new()).unwrap();
     let snapshotter = Arc::new(snapshotter);
     let gc = Gc::new(
         store.clone(),
@@ -67,10 +62,7 @@ fn key(name: &str) -> SnapshotKey {
 }
 
 fn snapshot(name: &str) -> Resource {
-    Resource::Snapshot {
-        snapshotter: "overlayfs".to_owned(),
-        key: key(name),
-    }
+    Resource::Snapshot { snapshotter: "overlayfs".to_owned(), key: key(name) }
 }
 
 impl World {
@@ -79,10 +71,7 @@ impl World {
         let digest = Digest::from_sha256(&sha2::Sha256::digest(bytes));
         let mut ingest = self.content.ingest(&self.namespace, bytes).unwrap();
         ingest.write(bytes.as_bytes()).unwrap();
-        let labels = labels
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         ingest.commit(&digest, None, labels).unwrap();
         digest
     }
@@ -91,31 +80,16 @@ impl World {
         let mut parent = None;
         for name in names {
             let active = key(&format!("extract {name}"));
-            let new = NewSnapshot {
-                key: active.clone(),
-                parent,
-                labels: Labels::new(),
-            };
+            let new = NewSnapshot { key: active.clone(), parent, labels: Labels::new() };
             self.snapshotter.prepare(&self.namespace, new).await.unwrap();
-            self.snapshotter
-                .commit(&self.namespace, &active, key(name), Labels::new())
-                .await
-                .unwrap();
+            self.snapshotter.commit(&self.namespace, &active, key(name), Labels::new()).await.unwrap();
             parent = Some(key(name));
         }
     }
 
     async fn image(&self, name: &str, digest: &Digest) {
-        let target = Descriptor {
-            media_type: String::new(),
-            digest: digest.clone(),
-            size: 1,
-        };
-        let image = NewImage {
-            name: name.to_owned(),
-            target,
-            labels: Labels::new(),
-        };
+        let target = Descriptor { media_type: String::new(), digest: digest.clone(), size: 1 };
+        let image = NewImage { name: name.to_owned(), target, labels: Labels::new() };
         self.images.create(&self.namespace, image).await.unwrap();
     }
 
@@ -142,11 +116,7 @@ async fn an_image_keeps_what_its_labels_lead_to() {
     world.image("docker.io/library/a:1", &manifest).await;
     assert_eq!(world.collect().await, (1, 0));
     assert!(world.content.open(&world.namespace, &stray).is_err());
-    world
-        .images
-        .delete_all(&world.namespace, vec!["docker.io/library/a:1".to_owned()])
-        .await
-        .unwrap();
+    world.images.delete_all(&world.namespace, vec!["docker.io/library/a:1".to_owned()]).await.unwrap();
     assert_eq!(world.collect().await, (3, 2));
     assert!(world.snapshotter.list(&world.namespace).unwrap().is_empty());
     assert_eq!(world.collect().await, (0, 0));
@@ -157,34 +127,15 @@ async fn leases_and_owners_keep_things_and_children_are_counted() {
     let world = world(vec![snapshot("container")]);
     world.layers(&["base"]).await;
     for name in ["container", "stray"] {
-        let new = NewSnapshot {
-            key: key(name),
-            parent: Some(key("base")),
-            labels: Labels::new(),
-        };
+        let new = NewSnapshot { key: key(name), parent: Some(key("base")), labels: Labels::new() };
         world.snapshotter.prepare(&world.namespace, new).await.unwrap();
     }
     let leased = world.blob("leased", &[]);
     let id = LeaseId::parse("lease").unwrap();
-    world
-        .leases
-        .create(&world.namespace, id.clone(), Labels::new(), None)
-        .await
-        .unwrap();
-    world
-        .leases
-        .add(&world.namespace, &id, vec![Resource::Content(leased)])
-        .await
-        .unwrap();
+    world.leases.create(&world.namespace, id.clone(), Labels::new(), None).await.unwrap();
+    world.leases.add(&world.namespace, &id, vec![Resource::Content(leased)]).await.unwrap();
     assert_eq!(world.collect().await, (0, 1));
-    assert_eq!(
-        world
-            .snapshotter
-            .stat(&world.namespace, &key("base"))
-            .unwrap()
-            .children,
-        1
-    );
+    assert_eq!(world.snapshotter.stat(&world.namespace, &key("base")).unwrap().children, 1);
     world.leases.delete(&world.namespace, &id).await.unwrap();
     assert_eq!(world.collect().await, (1, 0));
 }
@@ -196,16 +147,8 @@ async fn an_expired_lease_holds_nothing_and_a_root_label_does() {
     world.blob("root", &[("containerd.io/gc.root", "2026")]);
     let id = LeaseId::parse("lease").unwrap();
     let past = Some(crate::clock::Timestamp(1));
-    world
-        .leases
-        .create(&world.namespace, id.clone(), Labels::new(), past)
-        .await
-        .unwrap();
-    world
-        .leases
-        .add(&world.namespace, &id, vec![Resource::Content(leased)])
-        .await
-        .unwrap();
+    world.leases.create(&world.namespace, id.clone(), Labels::new(), past).await.unwrap();
+    world.leases.add(&world.namespace, &id, vec![Resource::Content(leased)]).await.unwrap();
     assert_eq!(world.collect().await, (1, 0));
 }
 

@@ -7,12 +7,9 @@ use crate::store::SharedStore;
 
 pub fn registration() -> Registration {
     let requires = &[kinds::METADATA];
-    Registration::new(
-        kinds::LEASE,
-        "manager",
-        requires,
-        |context: InitContext, _: toml::Table| async move { init(&context) },
-    )
+    Registration::new(kinds::LEASE, "manager", requires, |context: InitContext, _: toml::Table| async move {
+        init(&context)
+    })
 }
 
 fn init(context: &InitContext) -> Result<Exports, InitError> {

@@ -21,23 +21,17 @@ pub enum ConfigProblem {
 pub(super) fn parse<C: PluginConfig>(table: toml::Table) -> Result<C, ConfigProblem> {
     toml::Value::Table(table)
         .try_into()
-        .map_err(|error: toml::de::Error| ConfigProblem::Invalid {
-            message: error.message().to_owned(),
-        })
+        .map_err(|error: toml::de::Error| ConfigProblem::Invalid { message: error.message().to_owned() })
 }
 
 /// The effective table (defaults filled in) and every problem found.
 pub(super) fn check<C: PluginConfig>(table: toml::Table) -> (toml::Table, Vec<ConfigProblem>) {
     let mut problems = Vec::new();
     let parsed = serde_ignored::deserialize(toml::Value::Table(table), |path| {
-        problems.push(ConfigProblem::UnknownKey {
-            key: path.to_string(),
-        });
+        problems.push(ConfigProblem::UnknownKey { key: path.to_string() });
     })
     .unwrap_or_else(|error: toml::de::Error| {
-        problems.push(ConfigProblem::Invalid {
-            message: error.message().to_owned(),
-        });
+        problems.push(ConfigProblem::Invalid { message: error.message().to_owned() });
         C::default()
     });
     (toml::Table::try_from(parsed).unwrap_or_default(), problems)

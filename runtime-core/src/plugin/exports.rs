@@ -38,9 +38,7 @@ mod tests {
     #[test]
     fn a_trait_object_is_found_by_its_trait() {
         let exports = Exports::of::<Arc<dyn Fn() -> u8 + Send + Sync>>(Arc::new(|| 7)).with("name");
-        let call = exports
-            .get::<Arc<dyn Fn() -> u8 + Send + Sync>>()
-            .expect("it was put in");
+        let call = exports.get::<Arc<dyn Fn() -> u8 + Send + Sync>>().expect("it was put in");
         assert_eq!(call(), 7);
         assert_eq!(exports.get::<&str>(), Some("name"));
         assert!(exports.get::<u32>().is_none());

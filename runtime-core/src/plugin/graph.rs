@@ -22,9 +22,7 @@ pub(super) fn order(registrations: &[Registration]) -> Result<Vec<usize>, GraphE
     for (index, registration) in registrations.iter().enumerate() {
         let same = |other: &Registration| other.kind == registration.kind && other.id == registration.id;
         if registrations[..index].iter().any(same) {
-            return Err(GraphError::Twice {
-                uri: registration.uri(),
-            });
+            return Err(GraphError::Twice { uri: registration.uri() });
         }
     }
     let mut marks = vec![Mark::White; registrations.len()];
@@ -44,9 +42,7 @@ fn visit(
     match marks[index] {
         Mark::Black => return Ok(()),
         Mark::Grey => {
-            return Err(GraphError::Circle {
-                uri: registrations[index].uri(),
-            });
+            return Err(GraphError::Circle { uri: registrations[index].uri() });
         }
         Mark::White => marks[index] = Mark::Grey,
     }
@@ -68,18 +64,12 @@ mod tests {
     use super::*;
 
     fn plugin(kind: &'static str, id: &'static str, requires: &'static [&'static str]) -> Registration {
-        Registration::new(kind, id, requires, |_, _: toml::Table| async {
-            Ok(Exports::none())
-        })
+        Registration::new(kind, id, requires, |_, _: toml::Table| async { Ok(Exports::none()) })
     }
 
     #[test]
     fn requirements_come_first() {
-        let set = [
-            plugin("c", "x", &["b", "a"]),
-            plugin("b", "x", &["a"]),
-            plugin("a", "x", &[]),
-        ];
+        let set = [plugin("c", "x", &["b", "a"]), plugin("b", "x", &["a"]), plugin("a", "x", &[])];
         assert_eq!(order(&set), Ok(vec![2, 1, 0]));
     }
 

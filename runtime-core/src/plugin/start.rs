@@ -94,17 +94,12 @@ pub async fn start(
     tasks: &TaskGroup,
 ) -> Result<Plugins, StartError> {
     let known: BTreeSet<String> = registrations.iter().map(Registration::uri).collect();
-    if let Some(uri) = settings
-        .required
-        .iter()
-        .find(|r| !known.contains(*r) || settings.disabled.contains(*r))
+    if let Some(uri) =
+        settings.required.iter().find(|r| !known.contains(*r) || settings.disabled.contains(*r))
     {
         return Err(StartError::Missing { uri: uri.clone() });
     }
-    let mut plugins = Plugins {
-        statuses: Vec::new(),
-        started: Started::default(),
-    };
+    let mut plugins = Plugins { statuses: Vec::new(), started: Started::default() };
     for index in graph::order(registrations)? {
         let registration = &registrations[index];
         let uri = registration.uri();
@@ -115,10 +110,7 @@ pub async fn start(
         };
         if let StatusState::Failed(source) = &state {
             if settings.required.contains(&uri) {
-                return Err(StartError::Required {
-                    uri,
-                    source: source.clone(),
-                });
+                return Err(StartError::Required { uri, source: source.clone() });
             }
             tracing::error!(plugin = uri, error = %crate::error::chain(&***source), "plugin did not start");
         }
@@ -151,9 +143,7 @@ async fn init(
     match (registration.init)(context, table).await {
         Ok(exports) => {
             tracing::debug!(plugin = uri, "plugin started");
-            started
-                .plugins
-                .push((registration.kind, registration.id, exports));
+            started.plugins.push((registration.kind, registration.id, exports));
             StatusState::Started
         }
         Err(error) => StatusState::Failed(Arc::new(error)),
@@ -166,36 +156,24 @@ mod tests {
     use super::*;
 
     fn node() -> NodePaths {
-        NodePaths {
-            root: "/r".into(),
-            state: "/s".into(),
-            address: "/s/a.sock".into(),
-        }
+        NodePaths { root: "/r".into(), state: "/s".into(), address: "/s/a.sock".into() }
     }
 
     fn number(value: u32) -> Registration {
-        Registration::new("number", "n", &[], move |_, _: toml::Table| async move {
-            Ok(Exports::of(value))
-        })
+        Registration::new("number", "n", &[], move |_, _: toml::Table| async move { Ok(Exports::of(value)) })
     }
 
     fn doubler() -> Registration {
-        Registration::new(
-            "doubler",
-            "d",
-            &["number"],
-            |context: InitContext, _: toml::Table| async move {
-                Ok(Exports::of(context.require::<u32>("number")? * 2))
-            },
-        )
+        Registration::new("doubler", "d", &["number"], |context: InitContext, _: toml::Table| async move {
+            Ok(Exports::of(context.require::<u32>("number")? * 2))
+        })
     }
 
     #[tokio::test]
     async fn a_plugin_gets_what_it_requires() {
         let set = [doubler(), number(21)];
-        let plugins = start(&set, &PluginSettings::default(), &node(), &TaskGroup::new())
-            .await
-            .expect("starts");
+        let plugins =
+            start(&set, &PluginSettings::default(), &node(), &TaskGroup::new()).await.expect("starts");
         assert_eq!(plugins.find::<u32>("doubler"), Some(42));
     }
 
@@ -203,9 +181,7 @@ mod tests {
     async fn a_failure_is_recorded_and_only_fatal_when_required() {
         let set = [doubler()];
         let mut settings = PluginSettings::default();
-        let plugins = start(&set, &settings, &node(), &TaskGroup::new())
-            .await
-            .expect("goes on");
+        let plugins = start(&set, &settings, &node(), &TaskGroup::new()).await.expect("goes on");
         assert!(matches!(plugins.statuses[0].state, StatusState::Failed(_)));
         settings.required.insert("doubler.d".into());
         assert!(matches!(
@@ -218,9 +194,7 @@ mod tests {
     async fn a_disabled_plugin_offers_nothing() {
         let mut settings = PluginSettings::default();
         settings.disabled.insert("number.n".into());
-        let plugins = start(&[number(1)], &settings, &node(), &TaskGroup::new())
-            .await
-            .expect("starts");
+        let plugins = start(&[number(1)], &settings, &node(), &TaskGroup::new()).await.expect("starts");
         assert!(plugins.find::<u32>("number").is_none());
         assert!(matches!(plugins.statuses[0].state, StatusState::Disabled));
     }

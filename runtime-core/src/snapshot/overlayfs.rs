@@ -3,22 +3,26 @@
 //! Ids are never used twice, so that a folder without a record is garbage whenever it is looked at, unless it is
 //! among those being made. Nothing is mounted here.
 
+mod folders;
+mod records;
+
 use std::collections::HashSet;
-use std::fs::{DirBuilder, Permissions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use folders::{ids_in, make_folder};
+use records::{chain, insert, recorded_ids, tables, take_out};
 
 use super::{Kind, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table, usage};
 use crate::clock::SharedClock;
 use crate::content::Labels;
 use crate::ids::{Namespace, SnapshotKey};
-use crate::store::record::{Record, Table};
-use crate::store::{Bucket, Read, SharedStore, StoreError, Write};
+use crate::store::SharedStore;
 use crate::tasks::TaskGroup;
 
 const NAME: &str = "overlayfs";
@@ -33,10 +37,7 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.making
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
@@ -51,11 +52,7 @@ pub struct Overlayfs {
 }
 
 fn failed<'a>(step: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SnapshotError + 'a {
-    move |source| SnapshotError::Io {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| SnapshotError::Io { step, path: path.to_owned(), source }
 }
 
 /// A blocking task that died left its work undone; that is an error of this step, not a panic of its caller.
@@ -65,9 +62,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> Result<T, SnapshotError> {
     let at = path.clone();
-    let outcome = tokio::task::spawn_blocking(move || work(&at))
-        .await
-        .map_err(io::Error::other);
+    let outcome = tokio::task::spawn_blocking(move || work(&at)).await.map_err(io::Error::other);
     outcome.flatten().map_err(failed(step, &path))
 }
 
@@ -84,12 +79,9 @@ impl Overlayfs {
             .mode(0o700)
             .create(&folders)
             .map_err(failed("make the folder", &folders))?;
-        let on_disk = ids_in(&folders)
-            .map_err(failed("list", &folders))?
-            .into_iter()
-            .max();
-        let recorded = recorded_ids(&*store)?.into_iter().max();
-        let next = on_disk.max(recorded).unwrap_or_default() + 1;
+        let on_disk = ids_in(&folders).map_err(failed("list", &folders))?.into_iter().max();
+        // A folder outlives its record, so that the folders alone say which ids were used.
+        let next = on_disk.unwrap_or_default() + 1;
         Ok(Self {
             folders: folders.into(),
             root: root.to_owned(),
@@ -120,27 +112,14 @@ impl Overlayfs {
             None => Vec::new(),
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.making
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id);
-        let _claim = Claim {
-            making: Arc::clone(&self.making),
-            id,
-        };
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let _claim = Claim { making: Arc::clone(&self.making), id };
         let folder = self.folder(id);
-        make_folder(
-            &folder,
-            kind,
-            parents.first().map(|parent| self.layer(*parent)).as_deref(),
-        )
-        .map_err(failed("make the folder", &folder))?;
+        make_folder(&folder, kind, parents.first().map(|parent| self.layer(*parent)).as_deref())
+            .map_err(failed("make the folder", &folder))?;
         let record = self.new_record(new, kind, id);
         let table = table(namespace, NAME);
-        let written = self
-            .store
-            .write(move |change| insert(change, &table, record))
-            .await;
+        let written = self.store.write(move |change| insert(change, &table, record)).await;
         if let Err(error) = written {
             drop(std::fs::remove_dir_all(&folder));
             return Err(error);
@@ -194,10 +173,7 @@ impl Overlayfs {
     }
 
     fn not_found(key: &SnapshotKey) -> SnapshotError {
-        SnapshotError::NotFound {
-            snapshotter: NAME.to_owned(),
-            key: key.clone(),
-        }
+        SnapshotError::NotFound { snapshotter: NAME.to_owned(), key: key.clone() }
     }
 
     /// Deletes folders in the background; what is left when the daemon dies is found by `cleanup`.
@@ -277,10 +253,7 @@ impl Snapshotter for Overlayfs {
                     return Err(SnapshotError::NotActive { key });
                 }
                 if change.get(table.bucket(), name.as_str())?.is_some() {
-                    return Err(SnapshotError::Exists {
-                        snapshotter: NAME.to_owned(),
-                        key: name,
-                    });
+                    return Err(SnapshotError::Exists { snapshotter: NAME.to_owned(), key: name });
                 }
                 table.delete(change, key.as_str());
                 let committed = SnapshotRecord {
@@ -298,10 +271,7 @@ impl Snapshotter for Overlayfs {
 
     async fn remove(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<(), SnapshotError> {
         let (table, key) = (table(namespace, NAME), key.clone());
-        let id = self
-            .store
-            .write(move |change| take_out(change, &table, &key))
-            .await?;
+        let id = self.store.write(move |change| take_out(change, &table, &key)).await?;
         self.delete_later(vec![self.folder(id)]);
         Ok(())
     }
@@ -341,148 +311,10 @@ impl Snapshotter for Overlayfs {
         let on_disk = ids_in(&self.folders).map_err(failed("list", &self.folders))?;
         let making = self.making.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let recorded = recorded_ids(&*self.store)?;
-        let garbage = on_disk
-            .into_iter()
-            .filter(|id| !making.contains(id) && !recorded.contains(id));
+        let garbage = on_disk.into_iter().filter(|id| !making.contains(id) && !recorded.contains(id));
         self.delete_later(garbage.map(|id| self.folder(id)).collect());
         Ok(())
     }
-}
-
-/// Adds the record and counts it at its parent, which may have gone since the chain was read.
-fn insert(
-    change: &mut dyn Write,
-    table: &Table<SnapshotRecord>,
-    record: SnapshotRecord,
-) -> Result<(), SnapshotError> {
-    if change.get(table.bucket(), record.key())?.is_some() {
-        return Err(SnapshotError::Exists {
-            snapshotter: NAME.to_owned(),
-            key: record.key,
-        });
-    }
-    if let Some(key) = &record.parent {
-        let parent = table
-            .get(change, key.as_str())?
-            .ok_or_else(|| Overlayfs::not_found(key))?;
-        if parent.kind != Kind::Committed {
-            return Err(SnapshotError::ParentNotCommitted { key: key.clone() });
-        }
-        table.put(
-            change,
-            &SnapshotRecord {
-                children: parent.children + 1,
-                ..parent
-            },
-        )?;
-    }
-    Ok(table.put(change, &record)?)
-}
-
-/// Takes a record without children out and tells its parent. Returns the folder's id.
-pub(crate) fn take_out(
-    change: &mut dyn Write,
-    table: &Table<SnapshotRecord>,
-    key: &SnapshotKey,
-) -> Result<u64, SnapshotError> {
-    let record = table
-        .get(change, key.as_str())?
-        .ok_or_else(|| Overlayfs::not_found(key))?;
-    if record.children > 0 {
-        return Err(SnapshotError::HasChildren {
-            key: key.clone(),
-            children: record.children,
-        });
-    }
-    table.delete(change, key.as_str());
-    if let Some(parent) = &record.parent
-        && let Some(parent) = table.get(change, parent.as_str())?
-    {
-        table.put(
-            change,
-            &SnapshotRecord {
-                children: parent.children.saturating_sub(1),
-                ..parent
-            },
-        )?;
-    }
-    Ok(record.id)
-}
-
-/// The folder ids from the committed snapshot `key` down to the lowest layer.
-fn chain(
-    from: &(impl Read + ?Sized),
-    table: &Table<SnapshotRecord>,
-    key: &SnapshotKey,
-) -> Result<Vec<u64>, SnapshotError> {
-    let mut ids = Vec::new();
-    let mut next = Some(key.clone());
-    while let Some(key) = next {
-        let record = table
-            .get(from, key.as_str())?
-            .ok_or_else(|| Overlayfs::not_found(&key))?;
-        if record.kind != Kind::Committed {
-            return Err(SnapshotError::ParentNotCommitted { key });
-        }
-        ids.push(record.id);
-        next = record.parent;
-    }
-    Ok(ids)
-}
-
-/// A new upper layer gets the owner and mode of the layer below: its root is the root of the merged view.
-fn make_folder(folder: &Path, kind: Kind, parent: Option<&Path>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(folder)?;
-    let layer = folder.join("fs");
-    DirBuilder::new().mode(0o755).create(&layer)?;
-    let mut mode = 0o755;
-    if let Some(parent) = parent {
-        let metadata = std::fs::metadata(parent)?;
-        std::os::unix::fs::chown(&layer, Some(metadata.uid()), Some(metadata.gid()))?;
-        mode = metadata.mode() & 0o7777;
-    }
-    std::fs::set_permissions(&layer, Permissions::from_mode(mode))?;
-    if kind == Kind::Active {
-        DirBuilder::new().mode(0o711).create(folder.join("work"))?;
-    }
-    Ok(())
-}
-
-fn ids_in(folders: &Path) -> io::Result<HashSet<u64>> {
-    let mut ids = HashSet::new();
-    for entry in std::fs::read_dir(folders)? {
-        ids.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<u64>().ok()),
-        );
-    }
-    Ok(ids)
-}
-
-fn tables(from: &(impl Read + ?Sized)) -> Result<Vec<Table<SnapshotRecord>>, StoreError> {
-    let wanted = format!("{}/{NAME}", SnapshotRecord::BUCKET);
-    let buckets: Vec<Bucket> = from.buckets("")?;
-    Ok(buckets
-        .into_iter()
-        .filter(|bucket| bucket.name() == wanted)
-        .map(Table::at)
-        .collect())
-}
-
-/// Ids of all namespaces. A record that cannot be read may name any folder, so that it is an error here:
-/// nothing is deleted on suspicion.
-fn recorded_ids(from: &(impl Read + ?Sized)) -> Result<HashSet<u64>, StoreError> {
-    let mut ids = HashSet::new();
-    for table in tables(from)? {
-        let listing = table.list(from)?;
-        if let Some(corrupt) = listing.corrupt.into_iter().next() {
-            return Err(corrupt);
-        }
-        ids.extend(listing.records.iter().map(|record| record.id));
-    }
-    Ok(ids)
 }
 
 #[cfg(test)]

@@ -33,9 +33,7 @@ pub fn peek(mounts: &[Mount]) -> Result<OwnedFd, PeekError> {
         [mount] if mount.kind == "overlay" => overlay(&layers(mount)),
         [mount] if matches!(mount.kind.as_str(), "bind" | "rbind" | "none") => layer(&mount.source),
         other => Err(PeekError::Kind {
-            kind: other
-                .first()
-                .map_or_else(|| "none at all".to_owned(), |mount| mount.kind.clone()),
+            kind: other.first().map_or_else(|| "none at all".to_owned(), |mount| mount.kind.clone()),
         }),
     }
 }
@@ -44,39 +42,26 @@ pub fn peek(mounts: &[Mount]) -> Result<OwnedFd, PeekError> {
 fn layers(mount: &Mount) -> Vec<String> {
     let value = |key: &str| mount.options.iter().find_map(|option| option.strip_prefix(key));
     let lower = value("lowerdir=").into_iter().flat_map(|lower| lower.split(':'));
-    value("upperdir=")
-        .into_iter()
-        .chain(lower)
-        .map(str::to_owned)
-        .collect()
+    value("upperdir=").into_iter().chain(lower).map(str::to_owned).collect()
 }
 
 fn overlay(layers: &[String]) -> Result<OwnedFd, PeekError> {
     match layers {
         // The kernel makes no read-only overlay of fewer than two layers.
-        [] => Err(PeekError::Kind {
-            kind: "overlay without layers".to_owned(),
-        }),
+        [] => Err(PeekError::Kind { kind: "overlay without layers".to_owned() }),
         [only] => layer(only),
         _ => {
-            let parts = Overlay {
-                lower: layers.to_vec(),
-                ..Overlay::default()
-            };
-            detached_overlay(&parts, Access::ReadOnly).map_err(|source| PeekError::Join {
-                layers: layers.len(),
-                source,
-            })
+            let parts = Overlay { lower: layers.to_vec(), ..Overlay::default() };
+            detached_overlay(&parts, Access::ReadOnly)
+                .map_err(|source| PeekError::Join { layers: layers.len(), source })
         }
     }
 }
 
 fn layer(path: &str) -> Result<OwnedFd, PeekError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(Path::new(path), flags, Mode::empty()).map_err(|errno| PeekError::Layer {
-        path: path.into(),
-        source: errno.into(),
-    })
+    rustix::fs::open(Path::new(path), flags, Mode::empty())
+        .map_err(|errno| PeekError::Layer { path: path.into(), source: errno.into() })
 }
 
 #[cfg(test)]
@@ -89,11 +74,7 @@ mod tests {
             kind: "overlay".into(),
             source: "overlay".into(),
             target: String::new(),
-            options: vec![
-                "index=off".into(),
-                "upperdir=/s/3/fs".into(),
-                "lowerdir=/s/2/fs:/s/1/fs".into(),
-            ],
+            options: vec!["index=off".into(), "upperdir=/s/3/fs".into(), "lowerdir=/s/2/fs:/s/1/fs".into()],
         };
         assert_eq!(layers(&mount), ["/s/3/fs", "/s/2/fs", "/s/1/fs"]);
     }

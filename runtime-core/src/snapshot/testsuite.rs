@@ -12,11 +12,7 @@ fn key(name: &str) -> SnapshotKey {
 }
 
 fn new(name: &str, parent: Option<&str>) -> NewSnapshot {
-    NewSnapshot {
-        key: key(name),
-        parent: parent.map(key),
-        labels: Labels::new(),
-    }
+    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new() }
 }
 
 /// Makes and commits `layers`, each the child of the one before.
@@ -24,14 +20,8 @@ async fn stack(snapshotter: &dyn Snapshotter, namespace: &Namespace, layers: &[&
     let mut parent = None;
     for layer in layers {
         let active = format!("extract {layer}");
-        snapshotter
-            .prepare(namespace, new(&active, parent))
-            .await
-            .unwrap();
-        snapshotter
-            .commit(namespace, &key(&active), key(layer), Labels::new())
-            .await
-            .unwrap();
+        snapshotter.prepare(namespace, new(&active, parent)).await.unwrap();
+        snapshotter.commit(namespace, &key(&active), key(layer), Labels::new()).await.unwrap();
         parent = Some(*layer);
     }
 }
@@ -56,71 +46,35 @@ async fn commit_moves_the_name(snapshotter: &dyn Snapshotter, namespace: &Namesp
     stack(snapshotter, namespace, &["a", "b"]).await;
     let record = snapshotter.stat(namespace, &key("b")).unwrap();
     assert_eq!((record.kind, record.parent), (Kind::Committed, Some(key("a"))));
-    assert!(matches!(
-        snapshotter.stat(namespace, &key("extract b")),
-        Err(SnapshotError::NotFound { .. })
-    ));
-    assert!(matches!(
-        snapshotter.mounts(namespace, &key("b")),
-        Err(SnapshotError::NotMountable { .. })
-    ));
-    snapshotter
-        .prepare(namespace, new("again", Some("a")))
-        .await
-        .unwrap();
-    let taken = snapshotter
-        .commit(namespace, &key("again"), key("b"), Labels::new())
-        .await;
+    assert!(matches!(snapshotter.stat(namespace, &key("extract b")), Err(SnapshotError::NotFound { .. })));
+    assert!(matches!(snapshotter.mounts(namespace, &key("b")), Err(SnapshotError::NotMountable { .. })));
+    snapshotter.prepare(namespace, new("again", Some("a"))).await.unwrap();
+    let taken = snapshotter.commit(namespace, &key("again"), key("b"), Labels::new()).await;
     assert!(matches!(taken, Err(SnapshotError::Exists { .. })), "{taken:?}");
-    assert!(
-        snapshotter.stat(namespace, &key("again")).is_ok(),
-        "a refused commit changes nothing"
-    );
+    assert!(snapshotter.stat(namespace, &key("again")).is_ok(), "a refused commit changes nothing");
 }
 
 async fn only_committed_snapshots_are_parents(snapshotter: &dyn Snapshotter, namespace: &Namespace) {
     snapshotter.prepare(namespace, new("active", None)).await.unwrap();
     let child = snapshotter.prepare(namespace, new("child", Some("active"))).await;
-    assert!(
-        matches!(child, Err(SnapshotError::ParentNotCommitted { .. })),
-        "{child:?}"
-    );
-    let child = snapshotter
-        .prepare(namespace, new("child", Some("missing")))
-        .await;
+    assert!(matches!(child, Err(SnapshotError::ParentNotCommitted { .. })), "{child:?}");
+    let child = snapshotter.prepare(namespace, new("child", Some("missing"))).await;
     assert!(matches!(child, Err(SnapshotError::NotFound { .. })), "{child:?}");
     let twice = snapshotter.prepare(namespace, new("active", None)).await;
     assert!(matches!(twice, Err(SnapshotError::Exists { .. })), "{twice:?}");
     stack(snapshotter, namespace, &["base"]).await;
-    snapshotter
-        .view(namespace, new("view", Some("base")))
-        .await
-        .unwrap();
-    let frozen = snapshotter
-        .commit(namespace, &key("view"), key("x"), Labels::new())
-        .await;
-    assert!(
-        matches!(frozen, Err(SnapshotError::NotActive { .. })),
-        "{frozen:?}"
-    );
+    snapshotter.view(namespace, new("view", Some("base"))).await.unwrap();
+    let frozen = snapshotter.commit(namespace, &key("view"), key("x"), Labels::new()).await;
+    assert!(matches!(frozen, Err(SnapshotError::NotActive { .. })), "{frozen:?}");
 }
 
 async fn a_parent_outlives_its_children(snapshotter: &dyn Snapshotter, namespace: &Namespace) {
     stack(snapshotter, namespace, &["base"]).await;
-    snapshotter
-        .prepare(namespace, new("one", Some("base")))
-        .await
-        .unwrap();
-    snapshotter
-        .view(namespace, new("two", Some("base")))
-        .await
-        .unwrap();
+    snapshotter.prepare(namespace, new("one", Some("base"))).await.unwrap();
+    snapshotter.view(namespace, new("two", Some("base"))).await.unwrap();
     for child in ["one", "two"] {
         let refused = snapshotter.remove(namespace, &key("base")).await;
-        assert!(
-            matches!(refused, Err(SnapshotError::HasChildren { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(SnapshotError::HasChildren { .. })), "{refused:?}");
         snapshotter.remove(namespace, &key(child)).await.unwrap();
     }
     snapshotter.remove(namespace, &key("base")).await.unwrap();

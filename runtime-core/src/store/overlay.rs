@@ -13,18 +13,14 @@ pub(super) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(below: &'a dyn Read) -> Self {
-        Self {
-            below,
-            changes: BTreeMap::new(),
-        }
+        Self { below, changes: BTreeMap::new() }
     }
 
     /// What the change wants written; `None` deletes.
     pub(super) fn into_changes(self) -> impl Iterator<Item = (Bucket, String, Option<Vec<u8>>)> {
-        self.changes.into_iter().flat_map(|(bucket, keys)| {
-            keys.into_iter()
-                .map(move |(key, value)| (bucket.clone(), key, value))
-        })
+        self.changes
+            .into_iter()
+            .flat_map(|(bucket, keys)| keys.into_iter().map(move |(key, value)| (bucket.clone(), key, value)))
     }
 }
 
@@ -53,12 +49,7 @@ impl Read for Overlay<'_> {
 
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError> {
         let mut found = self.below.buckets(prefix)?;
-        found.extend(
-            self.changes
-                .keys()
-                .filter(|bucket| bucket.as_str().starts_with(prefix))
-                .cloned(),
-        );
+        found.extend(self.changes.keys().filter(|bucket| bucket.as_str().starts_with(prefix)).cloned());
         found.sort();
         found.dedup();
         Ok(found)
@@ -67,16 +58,10 @@ impl Read for Overlay<'_> {
 
 impl Write for Overlay<'_> {
     fn put(&mut self, bucket: &Bucket, key: &str, value: Vec<u8>) {
-        self.changes
-            .entry(bucket.clone())
-            .or_default()
-            .insert(key.to_owned(), Some(value));
+        self.changes.entry(bucket.clone()).or_default().insert(key.to_owned(), Some(value));
     }
 
     fn delete(&mut self, bucket: &Bucket, key: &str) {
-        self.changes
-            .entry(bucket.clone())
-            .or_default()
-            .insert(key.to_owned(), None);
+        self.changes.entry(bucket.clone()).or_default().insert(key.to_owned(), None);
     }
 }

@@ -1,23 +1,36 @@
 //! `io.containerd.metadata.v1.bolt`: the metadata store. The id is the one that containerd's clients look up;
 //! the engine behind it is redb.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{RedbStore, SharedStore};
+use tokio::time::Instant;
+
+use super::{RedbStore, SharedStore, StoreError};
 use crate::plugin::{Exports, InitContext, InitError, Registration, kinds};
 
 const FILE: &str = "meta.redb";
+/// A daemon that was killed may have left a child that was about to become another program: it holds the lock for
+/// some milliseconds more.
+const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn registration() -> Registration {
-    Registration::new(
-        kinds::METADATA,
-        "bolt",
-        &[],
-        |context: InitContext, _: toml::Table| async move { init(&context) },
-    )
+    Registration::new(kinds::METADATA, "bolt", &[], |context: InitContext, _: toml::Table| async move {
+        let store: SharedStore = Arc::new(open(&context.root.join(FILE)).await?);
+        Ok::<_, InitError>(Exports::of(store))
+    })
 }
 
-fn init(context: &InitContext) -> Result<Exports, InitError> {
-    let store: SharedStore = Arc::new(RedbStore::open(&context.root.join(FILE))?);
-    Ok(Exports::of(store))
+async fn open(path: &Path) -> Result<RedbStore, StoreError> {
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match RedbStore::open(path) {
+            Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_PAUSE).await
+            }
+            other => return other,
+        }
+    }
 }

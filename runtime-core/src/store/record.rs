@@ -42,10 +42,7 @@ pub struct Table<R> {
 
 impl<R> Clone for Table<R> {
     fn clone(&self) -> Self {
-        Self {
-            bucket: self.bucket.clone(),
-            record: PhantomData,
-        }
+        Self { bucket: self.bucket.clone(), record: PhantomData }
     }
 }
 
@@ -56,10 +53,7 @@ impl<R: Record> Table<R> {
 
     /// For records that live below another name, such as the snapshots of one snapshotter.
     pub fn at(bucket: Bucket) -> Self {
-        Self {
-            bucket,
-            record: PhantomData,
-        }
+        Self { bucket, record: PhantomData }
     }
 
     pub fn bucket(&self) -> &Bucket {
@@ -67,16 +61,11 @@ impl<R: Record> Table<R> {
     }
 
     pub fn get(&self, from: &(impl Read + ?Sized), key: &str) -> Result<Option<R>, StoreError> {
-        from.get(&self.bucket, key)?
-            .map(|value| self.decode(key, &value))
-            .transpose()
+        from.get(&self.bucket, key)?.map(|value| self.decode(key, &value)).transpose()
     }
 
     pub fn list(&self, from: &(impl Read + ?Sized)) -> Result<Listing<R>, StoreError> {
-        let mut listing = Listing {
-            records: Vec::new(),
-            corrupt: Vec::new(),
-        };
+        let mut listing = Listing { records: Vec::new(), corrupt: Vec::new() };
         for (key, value) in from.scan(&self.bucket)? {
             match self.decode(&key, &value) {
                 Ok(record) => listing.records.push(record),
@@ -117,10 +106,6 @@ impl<R: Record> Table<R> {
     }
 
     fn corrupt(&self, key: &str, why: String) -> StoreError {
-        StoreError::Corrupt {
-            bucket: self.bucket.clone(),
-            key: key.to_owned(),
-            why,
-        }
+        StoreError::Corrupt { bucket: self.bucket.clone(), key: key.to_owned(), why }
     }
 }

@@ -57,10 +57,15 @@ impl RedbStore {
             .open(path)
             .map_err(|error| failed("open")(Arc::new(error)))?;
         let file = redb::backends::FileBackend::new(file).map_err(|error| failed("lock")(Arc::new(error)))?;
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(file)
-            .map_err(|error| failed("read")(Arc::new(error)))?;
+        let database =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(file).map_err(|error| {
+                match error {
+                    redb::DatabaseError::DatabaseAlreadyOpen => {
+                        StoreError::Locked { path: path.display().to_string() }
+                    }
+                    other => failed("read")(Arc::new(other)),
+                }
+            })?;
         let database = Arc::new(database);
         let (queue, changes) = channel();
         let writer = std::thread::Builder::new()
@@ -70,11 +75,7 @@ impl RedbStore {
                 move || write_groups(&database, &changes)
             })
             .map_err(|error| failed("start the writer of")(Arc::new(error)))?;
-        Ok(Self {
-            database,
-            queue: Mutex::new(Some(queue)),
-            writer: Mutex::new(Some(writer)),
-        })
+        Ok(Self { database, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
     }
 
     /// Commits what is queued and ends the writer thread. Later changes get [`StoreError::Closed`].
@@ -86,10 +87,7 @@ impl RedbStore {
     }
 
     fn reader(&self) -> Result<RedbView, StoreError> {
-        self.database
-            .begin_read()
-            .map(RedbView)
-            .map_err(|error| access("begin to read", "", error))
+        self.database.begin_read().map(RedbView).map_err(|error| access("begin to read", "", error))
     }
 }
 
@@ -120,11 +118,7 @@ impl Store for RedbStore {
 
     fn submit(&self, change: Change) -> Result<(), StoreError> {
         let queue = lock(&self.queue);
-        queue
-            .as_ref()
-            .ok_or(StoreError::Closed)?
-            .send(change)
-            .map_err(|_| StoreError::Closed)
+        queue.as_ref().ok_or(StoreError::Closed)?.send(change).map_err(|_| StoreError::Closed)
     }
 }
 
@@ -138,11 +132,7 @@ fn access(
     bucket: &str,
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> StoreError {
-    StoreError::Access {
-        step,
-        bucket: bucket.to_owned(),
-        source: Arc::new(source),
-    }
+    StoreError::Access { step, bucket: bucket.to_owned(), source: Arc::new(source) }
 }
 
 fn table(bucket: &Bucket) -> TableDefinition<'_, &'static str, &'static [u8]> {
@@ -158,9 +148,7 @@ impl Read for RedbView {
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(access("open", bucket.as_str(), error)),
         };
-        let found = table
-            .get(key)
-            .map_err(|error| access("read", bucket.as_str(), error))?;
+        let found = table.get(key).map_err(|error| access("read", bucket.as_str(), error))?;
         Ok(found.map(|value| value.value().to_vec()))
     }
 
@@ -173,10 +161,7 @@ impl Read for RedbView {
     }
 
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError> {
-        let tables = self
-            .0
-            .list_tables()
-            .map_err(|error| access("list", prefix, error))?;
+        let tables = self.0.list_tables().map_err(|error| access("list", prefix, error))?;
         Ok(names(tables, prefix))
     }
 }
@@ -185,9 +170,7 @@ fn pairs(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     bucket: &Bucket,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let rows = table
-        .iter()
-        .map_err(|error| access("scan", bucket.as_str(), error))?;
+    let rows = table.iter().map_err(|error| access("scan", bucket.as_str(), error))?;
     rows.map(|row| {
         let (key, value) = row.map_err(|error| access("scan", bucket.as_str(), error))?;
         Ok((key.value().to_owned(), value.value().to_vec()))
@@ -208,10 +191,8 @@ struct RedbChange(WriteTransaction);
 
 impl RedbChange {
     fn apply(&self, bucket: &Bucket, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
-        let mut table = self
-            .0
-            .open_table(table(bucket))
-            .map_err(|error| access("open", bucket.as_str(), error))?;
+        let mut table =
+            self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
         match value {
             Some(value) => table.insert(key, value).map(drop),
             None => table.remove(key).map(drop),
@@ -221,10 +202,7 @@ impl RedbChange {
 
     /// Opening a table for writing makes it, so that reads look first.
     fn known(&self, bucket: &Bucket) -> Result<bool, StoreError> {
-        let mut tables = self
-            .0
-            .list_tables()
-            .map_err(|error| access("list", bucket.as_str(), error))?;
+        let mut tables = self.0.list_tables().map_err(|error| access("list", bucket.as_str(), error))?;
         Ok(tables.any(|table| table.name() == bucket.as_str()))
     }
 }
@@ -234,13 +212,9 @@ impl Read for RedbChange {
         if !self.known(bucket)? {
             return Ok(None);
         }
-        let table = self
-            .0
-            .open_table(table(bucket))
-            .map_err(|error| access("open", bucket.as_str(), error))?;
-        let found = table
-            .get(key)
-            .map_err(|error| access("read", bucket.as_str(), error))?;
+        let table =
+            self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
+        let found = table.get(key).map_err(|error| access("read", bucket.as_str(), error))?;
         Ok(found.map(|value| value.value().to_vec()))
     }
 
@@ -248,18 +222,13 @@ impl Read for RedbChange {
         if !self.known(bucket)? {
             return Ok(Vec::new());
         }
-        let table = self
-            .0
-            .open_table(table(bucket))
-            .map_err(|error| access("open", bucket.as_str(), error))?;
+        let table =
+            self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
         pairs(&table, bucket)
     }
 
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError> {
-        let tables = self
-            .0
-            .list_tables()
-            .map_err(|error| access("list", prefix, error))?;
+        let tables = self.0.list_tables().map_err(|error| access("list", prefix, error))?;
         Ok(names(tables, prefix))
     }
 }
@@ -281,12 +250,8 @@ fn write_groups(database: &Database, changes: &Receiver<Change>) {
 /// Runs `group` on one transaction. When the transaction itself fails, none of the group is kept and every
 /// change that has run hears why; changes that could not run any more are dropped, which their callers see.
 fn commit(database: &Database, group: Vec<Change>, waiting: &mut Vec<Finish>) -> Result<(), StoreError> {
-    let mut transaction = database
-        .begin_write()
-        .map_err(|error| access("begin to write", "", error))?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(|error| access("begin to write", "", error))?;
+    let mut transaction = database.begin_write().map_err(|error| access("begin to write", "", error))?;
+    transaction.set_durability(Durability::Immediate).map_err(|error| access("begin to write", "", error))?;
     transaction.set_quick_repair(true);
     let transaction = RedbChange(transaction);
     let mut dirty = false;
@@ -304,10 +269,7 @@ fn commit(database: &Database, group: Vec<Change>, waiting: &mut Vec<Finish>) ->
         }
     }
     if dirty {
-        transaction
-            .0
-            .commit()
-            .map_err(|error| access("commit", "", error))
+        transaction.0.commit().map_err(|error| access("commit", "", error))
     } else {
         transaction.0.abort().map_err(|error| access("abort", "", error))
     }

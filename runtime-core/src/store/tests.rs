@@ -1,4 +1,4 @@
-//! The store against a model, and across kill and panic.
+//! The store against a model, across reopening and panics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -173,12 +173,7 @@ async fn a_panicking_change_takes_nobody_with_it() {
         })
         .await
         .unwrap();
-    let keys: Vec<String> = store
-        .scan(&place)
-        .unwrap()
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
+    let keys: Vec<String> = store.scan(&place).unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["kept"]);
 }
 
@@ -220,10 +215,7 @@ impl Record for Sample {
     }
 
     fn upgrade(version: u32, value: &[u8]) -> Option<Self> {
-        (version == 1).then(|| Self {
-            name: String::from_utf8_lossy(value).into_owned(),
-            value: 0,
-        })
+        (version == 1).then(|| Self { name: String::from_utf8_lossy(value).into_owned(), value: 0 })
     }
 }
 
@@ -232,10 +224,7 @@ fn records_that_cannot_be_read_hide_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let table = Table::<Sample>::new(&Namespace::k8s());
-    let good = Sample {
-        name: "good".to_owned(),
-        value: 7,
-    };
+    let good = Sample { name: "good".to_owned(), value: 7 };
     let writer = table.clone();
     store
         .write_blocking::<_, StoreError, _>(move |change| {
@@ -244,34 +233,19 @@ fn records_that_cannot_be_read_hide_no_others() {
             change.put(&bucket, "old", [&1_u32.to_be_bytes()[..], b"old"].concat());
             change.put(&bucket, "future", [&3_u32.to_be_bytes()[..], b"{}"].concat());
             change.put(&bucket, "torn", vec![0, 0]);
-            change.put(
-                &bucket,
-                "other",
-                [&2_u32.to_be_bytes()[..], br#"{"name":"x","value":1}"#].concat(),
-            );
+            change.put(&bucket, "other", [&2_u32.to_be_bytes()[..], br#"{"name":"x","value":1}"#].concat());
             Ok(())
         })
         .unwrap();
     let listing = table.list(&*store).unwrap();
-    let names: Vec<&str> = listing
-        .records
-        .iter()
-        .map(|record| record.name.as_str())
-        .collect();
+    let names: Vec<&str> = listing.records.iter().map(|record| record.name.as_str()).collect();
     assert_eq!(names, ["good", "old"]);
     assert_eq!(listing.corrupt.len(), 3);
     for key in ["future", "torn", "other"] {
         let error = table.get(&*store, key).unwrap_err();
-        assert!(
-            matches!(&error, StoreError::Corrupt { key: named, .. } if named == key),
-            "{error}"
-        );
+        assert!(matches!(&error, StoreError::Corrupt { key: named, .. } if named == key), "{error}");
     }
-    assert_eq!(
-        store.scan(table.bucket()).unwrap().len(),
-        5,
-        "nothing is deleted on suspicion"
-    );
+    assert_eq!(store.scan(table.bucket()).unwrap().len(), 5, "nothing is deleted on suspicion");
 }
 
 #[test]
@@ -282,14 +256,7 @@ fn a_file_is_replaced_whole() {
     atomic::write(&path, b"one", 0o600).unwrap();
     atomic::write(&path, b"two", 0o640).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"two");
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o640
-    );
-    assert_eq!(
-        std::fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "no temporary file stays"
-    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     assert!(atomic::write(&folder.path().join("missing/state"), b"", 0o600).is_err());
 }

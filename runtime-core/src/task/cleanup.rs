@@ -27,10 +27,7 @@ pub(super) async fn run_delete(
     binary: &Path,
     bundle: &Path,
 ) -> Result<(), ShimError> {
-    let failed = |message: String| ShimError::CleanUp {
-        id: id.to_owned(),
-        message,
-    };
+    let failed = |message: String| ShimError::CleanUp { id: id.to_owned(), message };
     let (stderr, writer) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.to_string()))?;
     let child = Spawn::new(binary)
@@ -51,11 +48,7 @@ pub(super) async fn run_delete(
         .map_err(|error| failed(error.to_string()))?;
     match ended(child.into_pidfd()).await {
         Ok(Some(Exit::Code(0))) => Ok(()),
-        Ok(Some(exit)) => Err(failed(format!(
-            "exit code {}: {}",
-            exit.shell_code(),
-            complaint(stderr)
-        ))),
+        Ok(Some(exit)) => Err(failed(format!("exit code {}: {}", exit.shell_code(), complaint(stderr)))),
         Ok(None) => Err(failed(format!("killed after {}s", DELETE.as_secs()))),
         Err(error) => Err(failed(error.to_string())),
     }

@@ -50,7 +50,7 @@ pub enum ShimError {
         #[source]
         source: CallError,
     },
-    #[error("the shim of {id} did not end within {seconds}s")]
+    #[error("the process of {id} did not end within {seconds}s")]
     StillThere { id: String, seconds: u64 },
     #[error("the exec in {id} ended without a result")]
     NoResult { id: String },
@@ -79,21 +79,12 @@ impl ShimError {
         };
         let failure = source.start_failure()?;
         let exit_code = i32::try_from(failure.exit_code).unwrap_or(i32::MAX);
-        Some(StartFailure {
-            exit_code,
-            message: failure.message,
-        })
+        Some(StartFailure { exit_code, message: failure.message })
     }
 
     /// The connection to the shim was lost: it may have died, or it may not.
     pub fn disconnected(&self) -> bool {
-        matches!(
-            self,
-            Self::Call {
-                source: CallError::Disconnected { .. },
-                ..
-            } | Self::Connect { .. }
-        )
+        matches!(self, Self::Call { source: CallError::Disconnected { .. }, .. } | Self::Connect { .. })
     }
 }
 

@@ -30,20 +30,14 @@ pub struct ExecOutput {
 impl Shim {
     /// Runs a command to its end. Dropping the future kills what the command started.
     pub async fn exec(&self, request: ExecRequest<'_>) -> Result<ExecOutput, ShimError> {
-        let timeout_nanos = request
-            .timeout
-            .map_or(0, |t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX));
+        let timeout_nanos = request.timeout.map_or(0, |t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX));
         let wire = WireRequest {
             container: request.container.to_owned(),
             process: request.process,
             timeout_nanos,
             output_limit: request.output_limit,
         };
-        let mut stream = self
-            .client()
-            .exec(&wire)
-            .await
-            .map_err(self.failed("run the command"))?;
+        let mut stream = self.client().exec(&wire).await.map_err(self.failed("run the command"))?;
         let mut output = ExecOutput::default();
         while let Some(frame) = stream.next().await.map_err(self.failed("run the command"))? {
             match frame.event {
@@ -56,9 +50,7 @@ impl Shim {
                 None => {}
             }
         }
-        Err(ShimError::NoResult {
-            id: self.id().to_owned(),
-        })
+        Err(ShimError::NoResult { id: self.id().to_owned() })
     }
 }
 

@@ -30,18 +30,12 @@ impl Runtime {
 }
 
 pub fn registration() -> Registration {
-    Registration::new(
-        kinds::RUNTIME,
-        "task",
-        &[],
-        |context: InitContext, _: toml::Table| async move { init(context) },
-    )
+    Registration::new(kinds::RUNTIME, "task", &[], |context: InitContext, _: toml::Table| async move {
+        init(context)
+    })
 }
 
 fn init(context: InitContext) -> Result<Exports, InitError> {
     let binary = std::env::current_exe()?;
-    Ok(Exports::of(Runtime {
-        node: context.node,
-        binary,
-    }))
+    Ok(Exports::of(Runtime { node: context.node, binary }))
 }

@@ -85,10 +85,7 @@ struct Inner {
 
 impl std::fmt::Debug for Shim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shim")
-            .field("id", &self.inner.id)
-            .field("process", &self.inner.process)
-            .finish()
+        f.debug_struct("Shim").field("id", &self.inner.id).field("process", &self.inner.process).finish()
     }
 }
 
@@ -100,10 +97,7 @@ impl Shim {
         client: ShimClient,
         identity: &ProcessIdentity,
     ) -> Result<Self, ShimError> {
-        let at = |source: std::io::Error| ShimError::Process {
-            id: id.to_owned(),
-            source,
-        };
+        let at = |source: std::io::Error| ShimError::Process { id: id.to_owned(), source };
         let pid = i32::try_from(identity.pid).unwrap_or_default();
         let raw = rustix::process::Pid::from_raw(pid)
             .ok_or_else(|| at(std::io::Error::from(std::io::ErrorKind::InvalidData)))?;
@@ -118,19 +112,8 @@ impl Shim {
             reason = "the successor is unsafe; an `OwnedFd` keeps its descriptor open, which is all it asks"
         )]
         let pidfd = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).map_err(at)?;
-        let process = Process {
-            pid,
-            start_time: identity.start_time,
-        };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                id: id.to_owned(),
-                bundle,
-                client,
-                process,
-                pidfd,
-            }),
-        })
+        let process = Process { pid, start_time: identity.start_time };
+        Ok(Self { inner: Arc::new(Inner { id: id.to_owned(), bundle, client, process, pidfd }) })
     }
 
     pub fn process(&self) -> Process {
@@ -145,11 +128,7 @@ impl Shim {
 
     /// Makes and pins the pod's namespaces and its `/dev/shm`. Twice is once.
     pub async fn create_sandbox(&self, wish: &PodNamespaces) -> Result<(), ShimError> {
-        let ipc = if wish.own_ipc {
-            wire_io::NamespaceMode::Pod
-        } else {
-            wire_io::NamespaceMode::Node
-        };
+        let ipc = if wish.own_ipc { wire_io::NamespaceMode::Pod } else { wire_io::NamespaceMode::Node };
         let options = wire_io::PodNamespaces {
             hostname: wish.hostname.clone(),
             ipc: ipc.into(),
@@ -162,19 +141,13 @@ impl Shim {
             options: Some(to_any(&options)),
             ..Default::default()
         };
-        self.quick()
-            .create_sandbox(&request)
-            .await
-            .map_err(self.failed("make the pod's namespaces"))?;
+        self.quick().create_sandbox(&request).await.map_err(self.failed("make the pod's namespaces"))?;
         Ok(())
     }
 
     /// Kills and deletes every task, unpins the namespaces. Gone already is fine.
     pub async fn stop_sandbox(&self) -> Result<(), ShimError> {
-        let request = sandbox::StopSandboxRequest {
-            sandbox_id: self.inner.id.clone(),
-            ..Default::default()
-        };
+        let request = sandbox::StopSandboxRequest { sandbox_id: self.inner.id.clone(), ..Default::default() };
         let answer = self.runtime().stop_sandbox(&request).await;
         match answer.map_err(self.failed("stop the pod")) {
             Err(error) if error.disconnected() && self.is_over() => Ok(()),
@@ -185,9 +158,7 @@ impl Shim {
 
     /// Ends the shim and waits until its process is gone.
     pub async fn shutdown(&self) -> Result<(), ShimError> {
-        let request = sandbox::ShutdownSandboxRequest {
-            sandbox_id: self.inner.id.clone(),
-        };
+        let request = sandbox::ShutdownSandboxRequest { sandbox_id: self.inner.id.clone() };
         let answer = self.runtime().shutdown_sandbox(&request).await;
         match answer.map_err(self.failed("shut down")) {
             // The connection may be lost before the answer is read.
@@ -196,21 +167,14 @@ impl Shim {
         }
         tokio::time::timeout(END, self.ended())
             .await
-            .map_err(|_| ShimError::StillThere {
-                id: self.inner.id.clone(),
-                seconds: END.as_secs(),
-            })
+            .map_err(|_| ShimError::StillThere { id: self.inner.id.clone(), seconds: END.as_secs() })
     }
 
     /// `runc create`: the task exists and waits to be started. Its log file exists, too.
     pub async fn create(&self, wish: &TaskRequest<'_>) -> Result<(), ShimError> {
         let options = runc::Options {
             binary_name: wish.options.binary_name.to_string_lossy().into_owned(),
-            root: wish
-                .options
-                .root
-                .as_ref()
-                .map_or_else(String::new, |r| r.to_string_lossy().into_owned()),
+            root: wish.options.root.as_ref().map_or_else(String::new, |r| r.to_string_lossy().into_owned()),
             systemd_cgroup: wish.options.systemd_cgroup,
             ..Default::default()
         };
@@ -218,38 +182,23 @@ impl Shim {
             id: wish.container.to_owned(),
             bundle: wish.bundle.to_string_lossy().into_owned(),
             rootfs: wish.rootfs.iter().map(wire_mount).collect(),
-            stdout: wish
-                .log
-                .map_or_else(String::new, |log| format!("cri://{}", log.display())),
+            stdout: wish.log.map_or_else(String::new, |log| format!("cri://{}", log.display())),
             options: Some(to_any(&options)),
             ..Default::default()
         };
-        self.runtime()
-            .create(&request)
-            .await
-            .map_err(self.failed("create the task"))?;
+        self.runtime().create(&request).await.map_err(self.failed("create the task"))?;
         Ok(())
     }
 
     /// Starts a created task. Returns the pid of its init process.
     pub async fn start(&self, container: &str) -> Result<i32, ShimError> {
-        let request = task::StartRequest {
-            id: container.to_owned(),
-            ..Default::default()
-        };
-        let answer = self
-            .runtime()
-            .start(&request)
-            .await
-            .map_err(self.failed("start the task"))?;
+        let request = task::StartRequest { id: container.to_owned(), ..Default::default() };
+        let answer = self.runtime().start(&request).await.map_err(self.failed("start the task"))?;
         Ok(i32::try_from(answer.pid).unwrap_or_default())
     }
 
     pub async fn status(&self, container: &str) -> Result<TaskStatus, ShimError> {
-        let request = task::StateRequest {
-            id: container.to_owned(),
-            ..Default::default()
-        };
+        let request = task::StateRequest { id: container.to_owned(), ..Default::default() };
         let answer = match self.quick().state(&request).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -274,39 +223,20 @@ impl Shim {
     /// Sends `signal` to the task's init process; one that has gone is NotFound.
     pub async fn kill(&self, container: &str, signal: i32) -> Result<(), ShimError> {
         let signal = u32::try_from(signal).unwrap_or_default();
-        self.quick()
-            .signal(container, signal, KillTarget::Init)
-            .await
-            .map_err(self.failed("signal the task"))
+        self.quick().signal(container, signal, KillTarget::Init).await.map_err(self.failed("signal the task"))
     }
 
     /// Resolves when the task has ended; the exit file is there by then.
     pub async fn wait(&self, container: &str) -> Result<TaskExit, ShimError> {
-        let exit = self
-            .inner
-            .client
-            .wait_exit(container)
-            .await
-            .map_err(self.failed("wait for the task"))?;
+        let exit = self.inner.client.wait_exit(container).await.map_err(self.failed("wait for the task"))?;
         let code = i32::try_from(exit.code).unwrap_or_default();
-        Ok(TaskExit {
-            code,
-            at: Timestamp(exit.at_unix_nanos),
-        })
+        Ok(TaskExit { code, at: Timestamp(exit.at_unix_nanos) })
     }
 
     /// Deletes an ended task: cgroup and root mount are gone afterwards. Gone already is fine.
     pub async fn delete(&self, container: &str) -> Result<(), ShimError> {
-        let request = task::DeleteRequest {
-            id: container.to_owned(),
-            ..Default::default()
-        };
-        match self
-            .runtime()
-            .delete(&request)
-            .await
-            .map_err(self.failed("delete the task"))
-        {
+        let request = task::DeleteRequest { id: container.to_owned(), ..Default::default() };
+        match self.runtime().delete(&request).await.map_err(self.failed("delete the task")) {
             Err(error) if error.kind() == crate::error::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
@@ -315,10 +245,7 @@ impl Shim {
 
     /// Goes on writing the log to a new file at the old path.
     pub async fn reopen_log(&self, container: &str) -> Result<(), ShimError> {
-        self.quick()
-            .reopen_log(container)
-            .await
-            .map_err(self.failed("reopen the log"))
+        self.quick().reopen_log(container).await.map_err(self.failed("reopen the log"))
     }
 
     pub(super) fn client(&self) -> &ShimClient {

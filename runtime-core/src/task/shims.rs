@@ -11,6 +11,7 @@ use runtime_shim::exit_file::{self, ExitFileError, ExitRecord};
 use runtime_shim::identity::ProcessIdentity;
 use runtime_shim::launch::{self, LaunchSpec, Verbosity};
 use runtime_shim::layout::{self, Bundle, PinnedNamespace};
+use runtime_shim::protocol::sandbox::ShutdownSandboxRequest;
 
 use super::{Shim, ShimError};
 
@@ -62,10 +63,7 @@ impl Shims {
     /// Where a pod's IPC and UTS namespaces are pinned.
     pub fn pins(&self, sandbox: &str) -> (PathBuf, PathBuf) {
         let bundle = self.bundle(sandbox);
-        (
-            bundle.namespace(PinnedNamespace::Ipc),
-            bundle.namespace(PinnedNamespace::Uts),
-        )
+        (bundle.namespace(PinnedNamespace::Ipc), bundle.namespace(PinnedNamespace::Uts))
     }
 
     /// Starts the shim of a sandbox, or takes the one that is there already.
@@ -83,25 +81,17 @@ impl Shims {
             options: None,
             limit: LAUNCH,
         };
-        let launched = launch::start_shim(&launch)
-            .await
-            .map_err(|source| ShimError::Launch {
-                binary: spec.binary.to_owned(),
-                id: spec.id.to_owned(),
-                source,
-            })?;
+        let launched = launch::start_shim(&launch).await.map_err(|source| ShimError::Launch {
+            binary: spec.binary.to_owned(),
+            id: spec.id.to_owned(),
+            source,
+        })?;
         self.take_hold(spec.id, &launched.address, bundle).await
     }
 
     /// The shim that an earlier daemon started, if it still lives.
     pub async fn attach(&self, id: &str) -> Result<Shim, ShimError> {
-        let socket = layout::socket(
-            &layout::socket_folder(&self.config.state),
-            &self.config.namespace,
-            id,
-        );
-        self.take_hold(id, &layout::address(&socket), self.bundle(id))
-            .await
+        self.take_hold(id, &layout::address(&self.socket(id)), self.bundle(id)).await
     }
 
     /// Whether the shim process of a sandbox is alive, without asking it.
@@ -118,6 +108,17 @@ impl Shims {
         }
     }
 
+    /// Takes the exit of an earlier task away.
+    pub fn forget_exit(&self, container: &str) -> Result<(), ShimError> {
+        let path = self.bundle(container).exit_file();
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ShimError::Bundle { path, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the folder of a sandbox or container.
     pub fn make_bundle(&self, id: &str) -> Result<Bundle, ShimError> {
         let bundle = self.bundle(id);
@@ -125,10 +126,7 @@ impl Shims {
             .recursive(true)
             .mode(0o711)
             .create(bundle.path())
-            .map_err(|source| ShimError::Bundle {
-                path: bundle.path().to_owned(),
-                source,
-            })?;
+            .map_err(|source| ShimError::Bundle { path: bundle.path().to_owned(), source })?;
         Ok(bundle)
     }
 
@@ -136,12 +134,37 @@ impl Shims {
     pub fn remove_bundle(&self, id: &str) -> Result<(), ShimError> {
         let bundle = self.bundle(id);
         match std::fs::remove_dir_all(bundle.path()) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ShimError::Bundle {
-                path: bundle.path().to_owned(),
-                source,
-            }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ShimError::Bundle { path: bundle.path().to_owned(), source })
+            }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Takes the folder of a sandbox away, and after it a shim that came up only now, or the socket that a killed
+    /// one left. A shim that finds its folder gone ends by itself, so that none is missed.
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), ShimError> {
+        self.remove_bundle(id)?;
+        let socket = self.socket(id);
+        if let Ok(client) = ShimClient::connect(&layout::address(&socket)).await {
+            let request = ShutdownSandboxRequest { sandbox_id: id.to_owned() };
+            let answer = client.with_limit(LAUNCH).shutdown_sandbox(&request).await;
+            tracing::warn!(
+                sandbox = id,
+                late = answer.is_ok(),
+                "a shim was there after its pod, it was ended"
+            );
+        }
+        match std::fs::remove_file(&socket) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ShimError::Bundle { path: socket, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn socket(&self, id: &str) -> PathBuf {
+        layout::socket(&layout::socket_folder(&self.config.state), &self.config.namespace, id)
     }
 
     /// Cleans up a sandbox or container whose shim is gone: containerd's `<shim> … delete`. A shim that is there
@@ -160,14 +183,9 @@ impl Shims {
     async fn take_hold(&self, id: &str, address: &str, bundle: Bundle) -> Result<Shim, ShimError> {
         let client = ShimClient::connect(address)
             .await
-            .map_err(|source| ShimError::Connect {
-                id: id.to_owned(),
-                source,
-            })?;
-        let identity = ProcessIdentity::read(&bundle.shim_pid()).map_err(|error| ShimError::Process {
-            id: id.to_owned(),
-            source: io::Error::other(error),
-        })?;
+            .map_err(|source| ShimError::Connect { id: id.to_owned(), source })?;
+        let identity = ProcessIdentity::read(&bundle.shim_pid())
+            .map_err(|error| ShimError::Process { id: id.to_owned(), source: io::Error::other(error) })?;
         Shim::new(id, bundle.path().to_owned(), client, &identity)
     }
 }

@@ -6,7 +6,5 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn unix_nanos() -> i64 {
     let now = clock_gettime(ClockId::Realtime);
-    now.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(now.tv_nsec)
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }

@@ -42,11 +42,7 @@ pub fn fork_session() -> io::Result<Side> {
 /// # Errors
 /// When `/dev/null` cannot be opened.
 pub fn replace_standard_streams(stderr: impl AsFd) -> io::Result<()> {
-    let null = rustix::fs::open(
-        Path::new("/dev/null"),
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let null = rustix::fs::open(Path::new("/dev/null"), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(stderr)?;

@@ -39,12 +39,7 @@ pub enum Access {
 pub fn overlay(overlay: &Overlay, target: &Path, access: Access) -> io::Result<()> {
     match overlay_by_parts(overlay, target, access) {
         // No fsopen (before 5.2, or a seccomp filter), or no `lowerdir+`.
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)
-            ) =>
-        {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
             overlay_by_string(overlay, target, access)
         }
         result => result,
@@ -89,11 +84,7 @@ pub fn detached_overlay(overlay: &Overlay, access: Access) -> io::Result<std::os
         Access::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
         Access::ReadWrite => MountAttrFlags::empty(),
     };
-    Ok(rustix::mount::fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?)
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 fn overlay_by_string(overlay: &Overlay, target: &Path, access: Access) -> io::Result<()> {
@@ -116,13 +107,7 @@ fn overlay_by_string(overlay: &Overlay, target: &Path, access: Access) -> io::Re
 /// Those of mount(2).
 pub fn filesystem(kind: &str, source: &str, target: &Path, flags: MountFlags, data: &str) -> io::Result<()> {
     let data = CString::new(data).map_err(io::Error::other)?;
-    Ok(rustix::mount::mount(
-        source,
-        target,
-        kind,
-        flags,
-        data.as_c_str(),
-    )?)
+    Ok(rustix::mount::mount(source, target, kind, flags, data.as_c_str())?)
 }
 
 /// A tmpfs of at most `size` bytes.
@@ -131,13 +116,7 @@ pub fn filesystem(kind: &str, source: &str, target: &Path, flags: MountFlags, da
 /// Those of mount(2).
 pub fn tmpfs(target: &Path, size: u64, mode: u32) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    filesystem(
-        "tmpfs",
-        "shm",
-        target,
-        flags,
-        &format!("mode={mode:o},size={size}"),
-    )
+    filesystem("tmpfs", "shm", target, flags, &format!("mode={mode:o},size={size}"))
 }
 
 /// Shows a file or folder at a second place.
@@ -161,11 +140,7 @@ pub fn bind_recursive(source: &Path, target: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of mount(2).
 pub fn make_read_only(target: &Path) -> io::Result<()> {
-    Ok(rustix::mount::mount_remount(
-        target,
-        MountFlags::BIND | MountFlags::RDONLY,
-        c"",
-    )?)
+    Ok(rustix::mount::mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, c"")?)
 }
 
 /// Sets the propagation of a mount.
@@ -194,9 +169,7 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     let stat = rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::empty())?;
-    Ok(stat
-        .stx_attributes
-        .contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+    Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
 }
 
 /// Unmounts what is at `target`, all layers of it; success when nothing is mounted there or it does not exist.
@@ -229,26 +202,19 @@ pub fn unmount_detached(target: &Path) -> io::Result<()> {
 /// When /proc is not mounted.
 pub fn mounts_below(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape);
-    let mut found: Vec<_> = points
-        .map(std::path::PathBuf::from)
-        .filter(|path| path.starts_with(folder))
-        .collect();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut found: Vec<_> =
+        points.map(std::path::PathBuf::from).filter(|path| path.starts_with(folder)).collect();
     found.reverse();
     Ok(found)
 }
 
 /// Undoes the octal escapes of /proc/self/mountinfo.
 fn unescape(field: &str) -> String {
-    ["\\040 ", "\\011\t", "\\012\n", "\\134\\"]
-        .iter()
-        .fold(field.to_owned(), |text, pair| {
-            let (code, plain) = pair.split_at(4);
-            text.replace(code, plain)
-        })
+    ["\\040 ", "\\011\t", "\\012\n", "\\134\\"].iter().fold(field.to_owned(), |text, pair| {
+        let (code, plain) = pair.split_at(4);
+        text.replace(code, plain)
+    })
 }
 
 #[cfg(test)]

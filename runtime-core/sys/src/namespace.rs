@@ -54,11 +54,7 @@ pub struct NamespaceError {
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NamespaceError {
-    move |source| NamespaceError {
-        step,
-        path: path.into(),
-        source,
-    }
+    move |source| NamespaceError { step, path: path.into(), source }
 }
 
 /// Makes and pins namespaces. On failure nothing is left pinned.
@@ -70,9 +66,8 @@ pub fn make_and_pin(spec: &PinSpec) -> Result<(), NamespaceError> {
         return Ok(());
     };
     let result = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(64 << 10)
-            .spawn_scoped(scope, || in_own_thread(spec));
+        let thread =
+            std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, || in_own_thread(spec));
         let thread = thread.map_err(failed("start a thread for the namespace", first))?;
         thread
             .join()
@@ -92,12 +87,7 @@ fn in_own_thread(spec: &PinSpec) -> Result<(), NamespaceError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed("make the folder of the namespace pin", path))?;
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o444)
-            .open(path);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path);
         file.map_err(failed("make the namespace pin", path))?;
         // SAFETY: only this thread changes, it shares nothing that the new namespaces affect (no CLONE_FILES, no
         // CLONE_FS), and it ends right after.
@@ -161,10 +151,7 @@ mod tests {
     fn needs_root_a_failure_leaves_no_pin() {
         let folder = tempfile::tempdir().unwrap();
         let (uts, ipc) = (folder.path().join("uts"), folder.path().join("uts/below-a-file"));
-        let spec = PinSpec {
-            pins: vec![(Kind::Uts, uts.clone()), (Kind::Ipc, ipc)],
-            hostname: None,
-        };
+        let spec = PinSpec { pins: vec![(Kind::Uts, uts.clone()), (Kind::Ipc, ipc)], hostname: None };
         assert!(make_and_pin(&spec).is_err());
         assert!(!uts.exists());
     }

@@ -29,9 +29,7 @@ impl Exit {
         if let Some(code) = status.exit_status() {
             return Some(Self::Code(byte(code)));
         }
-        status
-            .terminating_signal()
-            .map(|signal| Self::Signal(byte(signal)))
+        status.terminating_signal().map(|signal| Self::Signal(byte(signal)))
     }
 }
 
@@ -61,11 +59,7 @@ pub fn send_signal_number(pidfd: impl AsFd, number: i32) -> io::Result<()> {
     let no_information = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the descriptor is borrowed for the call; a null siginfo is allowed, the kernel then fills in its own.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, descriptor, number, no_information, 0) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Waits for a child and reaps it.

@@ -43,9 +43,7 @@ pub fn start_time(pid: u32) -> io::Result<u64> {
 /// # Errors
 /// When /proc is not mounted.
 pub fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// Children of a process, of all its threads. Empty when it is gone.
@@ -57,11 +55,7 @@ pub fn children(pid: u32) -> Vec<u32> {
     let files = threads.flatten().map(|thread| thread.path().join("children"));
     let lists = files.filter_map(|file| fs::read_to_string(file).ok());
     lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()
 }
 
@@ -72,10 +66,7 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        let fresh: Vec<_> = children(pid)
-            .into_iter()
-            .filter(|child| !found.contains(child))
-            .collect();
+        let fresh: Vec<_> = children(pid).into_iter().filter(|child| !found.contains(child)).collect();
         found.extend(fresh);
     }
     found
@@ -98,11 +89,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     // Field 22 of the whole line; the state is field 3.
     let start_time = fields.nth(17)?.parse().ok()?;
-    Some(Stat {
-        state,
-        parent,
-        start_time,
-    })
+    Some(Stat { state, parent, start_time })
 }
 
 #[cfg(test)]
@@ -114,14 +101,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let line = b"7 (a) Z (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 1\n";
-        assert_eq!(
-            parse_stat(line),
-            Some(Stat {
-                state: b'S',
-                parent: 1,
-                start_time: 4242
-            })
-        );
+        assert_eq!(parse_stat(line), Some(Stat { state: b'S', parent: 1, start_time: 4242 }));
         assert_eq!(parse_stat(b"7 (a"), None);
         assert_eq!(parse_stat(b"7 (a) S 1"), None);
     }

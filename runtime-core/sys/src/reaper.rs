@@ -18,9 +18,7 @@ use crate::pidfd::Exit;
 /// # Errors
 /// Never on Linux 3.4 and newer.
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(
-        rustix::process::getpid(),
-    ))?)
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
 /// Where the handler of SIGCHLD leaves its mark; -1 before [`sigchld_descriptor`].
@@ -33,13 +31,7 @@ extern "C" fn on_sigchld(_signal: libc::c_int) {
     // SAFETY: see above.
     let before = unsafe { *errno };
     // SAFETY: write(2) is async-signal-safe; the buffer lives on this stack. A full counter is as good as one more.
-    unsafe {
-        libc::write(
-            CHILD_EVENT.load(Ordering::Relaxed),
-            one.as_ptr().cast(),
-            one.len(),
-        )
-    };
+    unsafe { libc::write(CHILD_EVENT.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
     // SAFETY: see above; the interrupted code must not see our errno.
     unsafe { *errno = before };
 }
@@ -76,11 +68,7 @@ fn handle(number: i32, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: `action` is initialised, its handler only does what is async-signal-safe; no old action is asked for.
     let result = unsafe { libc::sigaction(number, &raw const action, std::ptr::null_mut()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sends a signal by number, real-time signals included, to a child that has not been reaped.
@@ -90,11 +78,7 @@ fn handle(number: i32, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
 pub fn signal_child(pid: Pid, number: i32) -> io::Result<()> {
     // SAFETY: kill(2) takes two integers and touches no memory. A `Pid` is positive, so no group is meant.
     let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), number) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Reaps one child if it has ended; `None` while it lives.
@@ -119,10 +103,9 @@ pub fn try_reap_any() -> io::Result<Option<(Pid, Exit)>> {
 fn reap(whom: WaitId<'_>) -> io::Result<Option<(Pid, Exit)>> {
     // rustix's waitid does not tell the pid, so the call is made here.
     let (kind, id) = match whom {
-        WaitId::Pid(pid) => (
-            libc::P_PID,
-            libc::id_t::try_from(pid.as_raw_nonzero().get()).map_err(io::Error::other)?,
-        ),
+        WaitId::Pid(pid) => {
+            (libc::P_PID, libc::id_t::try_from(pid.as_raw_nonzero().get()).map_err(io::Error::other)?)
+        }
         _ => (libc::P_ALL, 0),
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -147,11 +130,7 @@ fn reap(whom: WaitId<'_>) -> io::Result<Option<(Pid, Exit)>> {
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
     let byte = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
-    let exit = if info.si_code == libc::CLD_EXITED {
-        Exit::Code(byte)
-    } else {
-        Exit::Signal(byte)
-    };
+    let exit = if info.si_code == libc::CLD_EXITED { Exit::Code(byte) } else { Exit::Signal(byte) };
     Ok(Some((pid, exit)))
 }
 
@@ -162,18 +141,14 @@ mod tests {
 
     #[test]
     fn a_live_child_is_not_reaped_and_a_dead_one_once() {
-        let child = Spawn::new("/bin/sh")
-            .args(["-c", "read x; exit 3"])
-            .stdin(crate::spawn::Stdio::Null);
+        let child = Spawn::new("/bin/sh").args(["-c", "read x; exit 3"]).stdin(crate::spawn::Stdio::Null);
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let child = child.stdin(crate::spawn::Stdio::Fd(reader)).start().unwrap();
         let pid = child.pid();
         assert_eq!(try_reap(pid).unwrap(), None);
         rustix::io::write(&writer, b"\n").unwrap();
-        let mut polled = [rustix::event::PollFd::from_borrowed_fd(
-            child.pidfd(),
-            rustix::event::PollFlags::IN,
-        )];
+        let mut polled =
+            [rustix::event::PollFd::from_borrowed_fd(child.pidfd(), rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut polled, None).unwrap();
         assert_eq!(try_reap(pid).unwrap(), Some(Exit::Code(3)));
         assert_eq!(try_reap(pid).unwrap_err().raw_os_error(), Some(libc::ECHILD));

@@ -114,8 +114,7 @@ impl Spawn {
     /// Sets a variable of the child's environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.as_ref().into(), value.as_ref().into()));
+        self.environment.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
@@ -188,10 +187,7 @@ impl Spawn {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        command
-            .stdin(stdio(self.stdin))
-            .stdout(stdio(self.stdout))
-            .stderr(stdio(self.stderr));
+        command.stdin(stdio(self.stdin)).stdout(stdio(self.stdout)).stderr(stdio(self.stderr));
         if self.group == Group::Own {
             command.process_group(0);
         }
@@ -202,10 +198,7 @@ impl Spawn {
             unsafe { command.pre_exec(move || hook.run()) };
         }
         let child = command.spawn()?;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(io::ErrorKind::InvalidData)?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         // Nobody has waited for it, so the pid is still this child.
         let pidfd = pidfd::open(pid)?;
         Ok(Child { pid, pidfd })
@@ -229,11 +222,7 @@ impl ChildHook {
         parent_death: Option<Signal>,
     ) -> io::Result<Self> {
         // Sources are moved above all targets first, so that no dup2 overwrites one that is still needed.
-        let above = descriptors
-            .iter()
-            .map(|(_, number)| number + 1)
-            .max()
-            .unwrap_or(0);
+        let above = descriptors.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
         let descriptors = descriptors
             .into_iter()
             .map(|(descriptor, number)| {
@@ -340,10 +329,7 @@ mod tests {
     #[test]
     fn signals_are_as_from_a_shell() {
         let (text, _) = run(Spawn::new("/bin/grep").args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]));
-        let masks: Vec<_> = text
-            .lines()
-            .map(|line| u64::from_str_radix(&line[8..], 16).unwrap())
-            .collect();
+        let masks: Vec<_> = text.lines().map(|line| u64::from_str_radix(&line[8..], 16).unwrap()).collect();
         assert_eq!(masks[0], 0);
         // Rust's runtime ignores SIGPIPE in this process. What others were ignored by our own parent is not ours.
         assert_eq!(masks[1] & (1 << (libc::SIGPIPE - 1)), 0);
@@ -362,10 +348,7 @@ mod tests {
             .descriptor(open("f3"), 3)
             .group(Group::Session);
         let (text, _) = run(spawn);
-        let names: Vec<_> = text
-            .lines()
-            .map(|line| line.rsplit('/').next().unwrap())
-            .collect();
+        let names: Vec<_> = text.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["f3", "f4", "f3"]);
     }
 

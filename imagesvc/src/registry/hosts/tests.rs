@@ -9,20 +9,14 @@ fn folder(registry: &str, text: &str) -> (tempfile::TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join(registry);
     std::fs::create_dir(&hosts).unwrap();
-    std::io::Write::write_all(
-        &mut std::fs::File::create(hosts.join("hosts.toml")).unwrap(),
-        text.as_bytes(),
-    )
-    .unwrap();
+    std::io::Write::write_all(&mut std::fs::File::create(hosts.join("hosts.toml")).unwrap(), text.as_bytes())
+        .unwrap();
     let folders = vec![PathBuf::from("/nonexistent"), folder.path().to_owned()];
     (folder, folders)
 }
 
 fn bases(endpoints: &[Endpoint]) -> Vec<String> {
-    endpoints
-        .iter()
-        .map(|endpoint| endpoint.base.to_string())
-        .collect()
+    endpoints.iter().map(|endpoint| endpoint.base.to_string()).collect()
 }
 
 #[test]
@@ -66,15 +60,9 @@ fn hosts_are_asked_in_the_order_of_the_file_and_the_server_last() {
     let resolve: Vec<bool> = found.iter().map(|endpoint| endpoint.may_resolve).collect();
     assert_eq!(resolve, [true, false, true, true]);
     let url = found[0].url("library/busybox", "manifests", "latest");
-    assert_eq!(
-        url.as_str(),
-        "http://z.example:5000/v2/library/busybox/manifests/latest?ns=docker.io"
-    );
+    assert_eq!(url.as_str(), "http://z.example:5000/v2/library/busybox/manifests/latest?ns=docker.io");
     let url = found[3].url("library/busybox", "manifests", "latest");
-    assert_eq!(
-        url.as_str(),
-        "https://registry-1.docker.io/v2/library/busybox/manifests/latest"
-    );
+    assert_eq!(url.as_str(), "https://registry-1.docker.io/v2/library/busybox/manifests/latest");
 }
 
 #[test]
@@ -97,10 +85,7 @@ fn settings_of_a_host_are_read() {
     assert_eq!(mirror.authorities, [beside("a.crt"), PathBuf::from("/etc/b.crt")]);
     assert_eq!(
         mirror.identities,
-        [
-            (beside("c.crt"), beside("c.key")),
-            (beside("both.pem"), beside("both.pem"))
-        ]
+        [(beside("c.crt"), beside("c.key")), (beside("both.pem"), beside("both.pem"))]
     );
     assert_eq!(mirror.dial_timeout, Some(Duration::from_millis(1500)));
     assert_eq!(found[0].headers.get_all("x-two").iter().count(), 2);
@@ -120,9 +105,6 @@ fn mistakes_name_the_file_and_the_value() {
         let (_keep, folders) = folder("reg.example", text);
         let error = endpoints(&folders, "reg.example").unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.contains(expected) && message.contains("hosts.toml"),
-            "{message}"
-        );
+        assert!(message.contains(expected) && message.contains("hosts.toml"), "{message}");
     }
 }

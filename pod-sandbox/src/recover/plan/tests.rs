@@ -15,12 +15,7 @@ const NOW: Timestamp = Timestamp(1000);
 
 fn pod_spec() -> PodSpec {
     PodSpec {
-        metadata: PodMetadata {
-            name: "p".into(),
-            uid: "u".into(),
-            namespace: "n".into(),
-            attempt: 0,
-        },
+        metadata: PodMetadata { name: "p".into(), uid: "u".into(), namespace: "n".into(), attempt: 0 },
         hostname: String::new(),
         log_directory: None,
         dns: None,
@@ -39,15 +34,8 @@ fn pod_spec() -> PodSpec {
 
 fn container_spec() -> ContainerSpec {
     ContainerSpec {
-        metadata: ContainerMetadata {
-            name: "c".into(),
-            attempt: 0,
-        },
-        image: ImageReference {
-            image: "i".into(),
-            user_specified: "i".into(),
-            annotations: BTreeMap::new(),
-        },
+        metadata: ContainerMetadata { name: "c".into(), attempt: 0 },
+        image: ImageReference { image: "i".into(), user_specified: "i".into(), annotations: BTreeMap::new() },
         command: vec![],
         args: vec![],
         working_dir: String::new(),
@@ -91,10 +79,7 @@ fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
             labels: BTreeMap::new(),
             image: "i".into(),
             runtime: RuntimeInfo::default(),
-            spec: TypedValue {
-                type_url: OCI_SPEC_TYPE.into(),
-                value: spec.to_vec(),
-            },
+            spec: TypedValue { type_url: OCI_SPEC_TYPE.into(), value: spec.to_vec() },
             snapshotter: "overlayfs".into(),
             snapshot_key: "c1".into(),
             sandbox_id: "p1".into(),
@@ -110,6 +95,7 @@ fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
                 chain_id: ChainId::from(digest),
                 config: ImageConfig::default(),
             },
+            user: None,
         },
         exit,
     }
@@ -135,10 +121,7 @@ fn planned(
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
         },
-        extension: Extension {
-            spec: pod_spec(),
-            boot_id: "boot".into(),
-        },
+        extension: Extension { spec: pod_spec(), boot_id: "boot".into() },
         journal: past(journal),
         shim_alive,
         containers,
@@ -156,87 +139,40 @@ fn ready() -> Vec<Fact> {
 
 fn started() -> Vec<Fact> {
     let starting = Fact::Starting { container: id() };
-    [
-        ready(),
-        vec![
-            starting,
-            Fact::Started {
-                container: id(),
-                pid: 5,
-                at: Timestamp(3),
-            },
-        ],
-    ]
-    .concat()
+    [ready(), vec![starting, Fact::Started { container: id(), pid: 5, at: Timestamp(3) }]].concat()
 }
 
 fn exit(code: i32) -> ContainerExit {
-    ContainerExit {
-        code,
-        reason: ExitReason::Error,
-        message: String::new(),
-        at: Timestamp(9),
-    }
+    ContainerExit { code, reason: ExitReason::Error, message: String::new(), at: Timestamp(9) }
 }
 
 #[test]
 fn what_runs_is_attached() {
-    let pod = planned(
-        |j| JournalFound::Read(j, started()),
-        true,
-        vec![container(None, b"{}")],
-    );
+    let pod = planned(|j| JournalFound::Read(j, started()), true, vec![container(None, b"{}")]);
     assert_eq!(pod.shim, ShimPlan::Attach);
     assert!(matches!(pod.facts.state, SandboxState::Ready { .. }));
-    assert_eq!(
-        pod.containers[0].view.state,
-        ContainerState::Running {
-            pid: 5,
-            since: Timestamp(3)
-        }
-    );
+    assert_eq!(pod.containers[0].view.state, ContainerState::Running { pid: 5, since: Timestamp(3) });
     assert!(pod.learned.is_empty());
 }
 
 #[test]
 fn an_exit_that_nobody_saw_is_learned_from_its_file() {
-    let pod = planned(
-        |j| JournalFound::Read(j, started()),
-        true,
-        vec![container(Some(exit(42)), b"{}")],
-    );
-    let expected = ContainerState::Exited {
-        since: Some(Timestamp(3)),
-        exit: exit(42),
-    };
+    let pod = planned(|j| JournalFound::Read(j, started()), true, vec![container(Some(exit(42)), b"{}")]);
+    let expected = ContainerState::Exited { since: Some(Timestamp(3)), exit: exit(42) };
     assert_eq!(pod.containers[0].view.state, expected);
     assert!(pod.containers[0].task_exists, "the task is still to be deleted");
-    assert_eq!(
-        pod.learned,
-        [Fact::Exited {
-            container: id(),
-            exit: exit(42)
-        }]
-    );
+    assert_eq!(pod.learned, [Fact::Exited { container: id(), exit: exit(42) }]);
 }
 
 #[test]
 fn a_dead_shim_fails_the_pod_and_keeps_codes_it_wrote() {
-    let without = planned(
-        |j| JournalFound::Read(j, started()),
-        false,
-        vec![container(None, b"{}")],
-    );
+    let without = planned(|j| JournalFound::Read(j, started()), false, vec![container(None, b"{}")]);
     assert!(matches!(without.facts.state, SandboxState::Died { .. }));
     let ContainerState::Exited { exit: end, .. } = &without.containers[0].view.state else {
         panic!("it cannot outlive its shim");
     };
     assert_eq!(end.reason, ExitReason::ShimDied);
-    let with = planned(
-        |j| JournalFound::Read(j, started()),
-        false,
-        vec![container(Some(exit(3)), b"{}")],
-    );
+    let with = planned(|j| JournalFound::Read(j, started()), false, vec![container(Some(exit(3)), b"{}")]);
     let ContainerState::Exited { exit: end, .. } = &with.containers[0].view.state else {
         panic!("it has exited");
     };
@@ -246,22 +182,14 @@ fn a_dead_shim_fails_the_pod_and_keeps_codes_it_wrote() {
 #[test]
 fn an_interrupted_start_is_left_to_the_driver() {
     let past = [ready(), vec![Fact::Starting { container: id() }]].concat();
-    let pod = planned(
-        |j| JournalFound::Read(j, past),
-        true,
-        vec![container(None, b"{}")],
-    );
+    let pod = planned(|j| JournalFound::Read(j, past), true, vec![container(None, b"{}")]);
     assert_eq!(pod.containers[0].view.state, ContainerState::Starting);
     assert!(pod.containers[0].task_exists);
 }
 
 #[test]
 fn an_interrupted_creation_is_taken_away() {
-    let pod = planned(
-        |j| JournalFound::Read(j, ready()),
-        true,
-        vec![container(None, b"")],
-    );
+    let pod = planned(|j| JournalFound::Read(j, ready()), true, vec![container(None, b"")]);
     assert!(pod.containers[0].removing);
 }
 
@@ -269,14 +197,8 @@ fn an_interrupted_creation_is_taken_away() {
 fn a_pod_without_a_journal_was_never_set_up_or_is_of_another_boot() {
     let fresh = planned(|new| JournalFound::Absent { new, same_boot: true }, false, vec![]);
     assert!(matches!(fresh.facts.state, SandboxState::SettingUp { .. }));
-    let old = planned(
-        |new| JournalFound::Absent {
-            new,
-            same_boot: false,
-        },
-        false,
-        vec![container(None, b"{}")],
-    );
+    let old =
+        planned(|new| JournalFound::Absent { new, same_boot: false }, false, vec![container(None, b"{}")]);
     assert_eq!(old.facts.state, SandboxState::Stopped);
     let ContainerState::Exited { exit: end, .. } = &old.containers[0].view.state else {
         panic!("nothing runs after a reboot");
@@ -286,20 +208,10 @@ fn a_pod_without_a_journal_was_never_set_up_or_is_of_another_boot() {
 
 #[test]
 fn what_cannot_be_read_is_unknown_and_not_deleted() {
-    let unreadable = |new| JournalFound::Unreadable {
-        new,
-        why: "damaged".into(),
-    };
+    let unreadable = |new| JournalFound::Unreadable { new, why: "damaged".into() };
     let pod = planned(unreadable, true, vec![container(None, b"{}")]);
     assert!(matches!(pod.facts.state, SandboxState::Unknown { .. }));
-    assert!(matches!(
-        pod.containers[0].view.state,
-        ContainerState::Unknown { .. }
-    ));
+    assert!(matches!(pod.containers[0].view.state, ContainerState::Unknown { .. }));
     assert!(!pod.containers[0].removing);
-    assert_eq!(
-        pod.facts.reached,
-        Stage::NamespacesMade,
-        "a Stop takes down whatever there may be"
-    );
+    assert_eq!(pod.facts.reached, Stage::NamespacesMade, "a Stop takes down whatever there may be");
 }

@@ -34,12 +34,7 @@ pub(crate) struct CriLog {
 impl CriLog {
     /// Opens the log, appending to what is there. Its folder must exist.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.into(),
-            file: open_file(path)?,
-            batch: Vec::new(),
-            dropped: 0,
-        })
+        Ok(Self { path: path.into(), file: open_file(path)?, batch: Vec::new(), dropped: 0 })
     }
 
     /// Where it is.
@@ -58,10 +53,7 @@ impl CriLog {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
         };
-        Batch {
-            prefix: format!("{} {name} ", rfc3339(clock::unix_nanos())),
-            log: self,
-        }
+        Batch { prefix: format!("{} {name} ", rfc3339(clock::unix_nanos())), log: self }
     }
 
     fn flush(&mut self) {
@@ -97,10 +89,7 @@ impl CriLog {
 
     /// Takes back what was written of a line that did not fit, counts what is lost.
     fn drop_rest(&mut self, written: usize, error: &io::Error) {
-        let whole = self.batch[..written]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1);
+        let whole = self.batch[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let torn = u64::try_from(written - whole).unwrap_or_default();
         if torn > 0
             && let Ok(metadata) = self.file.metadata()
@@ -109,10 +98,7 @@ impl CriLog {
             let _ = self.file.set_len(metadata.len().saturating_sub(torn));
         }
         if self.dropped == 0 {
-            log::note(&format!(
-                "write log {}: {error}; lines are dropped",
-                self.path.display()
-            ));
+            log::note(&format!("write log {}: {error}; lines are dropped", self.path.display()));
         }
         let lost = self.batch[whole..].iter().filter(|byte| **byte == b'\n').count();
         self.dropped += u64::try_from(lost).unwrap_or_default();
@@ -153,12 +139,8 @@ impl Drop for Batch<'_> {
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     // A path that someone made a FIFO or device must not hang or surprise us.
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(nonblocking)
-        .open(path)?;
+    let file =
+        OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(nonblocking).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -167,10 +149,7 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
 
 /// A time as RFC 3339 in UTC with nine digits of a second.
 pub(crate) fn rfc3339(unix_nanos: i64) -> String {
-    let (seconds, nanos) = (
-        unix_nanos.div_euclid(1_000_000_000),
-        unix_nanos.rem_euclid(1_000_000_000),
-    );
+    let (seconds, nanos) = (unix_nanos.div_euclid(1_000_000_000), unix_nanos.rem_euclid(1_000_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 1 March of year 0, in eras of 400 years, so that the leap day is a year's last.
     let shifted = days + 719_468;
@@ -179,11 +158,7 @@ pub(crate) fn rfc3339(unix_nanos: i64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
@@ -230,12 +205,7 @@ mod tests {
         let mut log = CriLog::open(Path::new("/dev/null")).err();
         assert_eq!(log.take().unwrap().kind(), io::ErrorKind::InvalidInput);
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let mut log = CriLog {
-            path: "/dev/full".into(),
-            file: full,
-            batch: Vec::new(),
-            dropped: 0,
-        };
+        let mut log = CriLog { path: "/dev/full".into(), file: full, batch: Vec::new(), dropped: 0 };
         let mut batch = log.batch(Stream::Stdout);
         batch.line(Tag::Full, b"lost");
         batch.line(Tag::Full, b"lost");

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
@@ -48,7 +49,25 @@ impl PipeReader {
         self.0.readable().await
     }
 
-    /// Reads what is there.
+    /// What is in the pipe at this moment, also when `readable` does not know of it yet. A writer that goes on
+    /// cannot make it longer: for the last look at a pipe.
+    pub(crate) fn rest(&self) -> io::Result<Vec<u8>> {
+        let pending = usize::try_from(rustix::io::ioctl_fionread(&self.0)?).unwrap_or_default();
+        let mut bytes = vec![0; pending];
+        let mut filled = 0;
+        while filled < pending {
+            match rustix::io::read(&self.0, &mut bytes[filled..]) {
+                Ok(0) | Err(Errno::AGAIN) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    /// Reads what is there since `readable` said so.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Read> {
         loop {
             match self.0.try_read(buffer) {

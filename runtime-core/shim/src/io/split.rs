@@ -110,17 +110,8 @@ mod tests {
         assert_eq!(lines[0], (Tag::Full, vec![b'a'; MAX_TEXT]));
         assert_eq!(lines[1], (Tag::Partial, b"b".to_vec()));
         let over = vec![b'a'; MAX_TEXT + 1];
-        assert_eq!(
-            split(&[&over]),
-            [
-                (Tag::Partial, vec![b'a'; MAX_TEXT]),
-                (Tag::Partial, b"a".to_vec())
-            ]
-        );
-        assert_eq!(
-            split(&[b"crlf\r\n", b"\n"]),
-            [(Tag::Full, b"crlf\r".to_vec()), (Tag::Full, Vec::new())]
-        );
+        assert_eq!(split(&[&over]), [(Tag::Partial, vec![b'a'; MAX_TEXT]), (Tag::Partial, b"a".to_vec())]);
+        assert_eq!(split(&[b"crlf\r\n", b"\n"]), [(Tag::Full, b"crlf\r".to_vec()), (Tag::Full, Vec::new())]);
         assert_eq!(split(&[b""]), []);
     }
 }

@@ -58,14 +58,7 @@ impl Runc {
         if self.systemd_cgroup {
             spawn = spawn.arg("--systemd-cgroup");
         }
-        (
-            Call {
-                verb,
-                target: target.clone(),
-                log,
-            },
-            spawn.arg(verb),
-        )
+        (Call { verb, target: target.clone(), log }, spawn.arg(verb))
     }
 
     async fn run(self, call: &Call, spawn: Spawn, job: &Job) -> Result<(), RuntimeError> {
@@ -76,11 +69,8 @@ impl Runc {
         // Only the messages of this call are to be told.
         let _ = fs::remove_file(&call.log);
         let spawned = self.reaper.spawn(spawn);
-        let mut running = spawned.map_err(|source| RuntimeError::Spawn {
-            binary: self.binary.clone(),
-            verb,
-            source,
-        })?;
+        let mut running =
+            spawned.map_err(|source| RuntimeError::Spawn { binary: self.binary.clone(), verb, source })?;
         job.began(running.pid);
         let ended = running.ended().await;
         job.ended();
@@ -92,12 +82,7 @@ impl Runc {
         }
         let message = last_message(&call.log)
             .unwrap_or_else(|| format!("{} ended with {:?}", self.binary.display(), ended.exit));
-        Err(RuntimeError::Refused {
-            verb,
-            id: id.clone(),
-            refusal: classify(ended.exit, &message),
-            message,
-        })
+        Err(RuntimeError::Refused { verb, id: id.clone(), refusal: classify(ended.exit, &message), message })
     }
 
     /// Runs a call that leaves a process behind.
@@ -119,12 +104,7 @@ impl Runc {
             id: id.clone(),
             source,
         })?;
-        reaper.adopt(&claim, pid).map_err(|source| RuntimeError::Stray {
-            verb,
-            id,
-            pid,
-            source,
-        })
+        reaper.adopt(&claim, pid).map_err(|source| RuntimeError::Stray { verb, id, pid, source })
     }
 }
 
@@ -132,11 +112,7 @@ impl OciRuntime for Runc {
     fn create(&self, target: &Target, output: Output, job: Rc<Job>) -> RuntimeFuture<Running> {
         let pid_file = target.bundle.init_pid();
         let (call, mut spawn) = self.call("create", target, target.bundle.runtime_log());
-        spawn = spawn
-            .arg("--bundle")
-            .arg(target.bundle.path())
-            .arg("--pid-file")
-            .arg(&pid_file);
+        spawn = spawn.arg("--bundle").arg(target.bundle.path()).arg("--pid-file").arg(&pid_file);
         if self.no_pivot_root {
             spawn = spawn.arg("--no-pivot");
         }
@@ -169,9 +145,7 @@ impl OciRuntime for Runc {
         Box::pin(async move {
             let file = |kind: &str| target.bundle.path().join(format!("exec-{}.{kind}", args.number));
             let (process, pid_file, log) = (file("json"), file("pid"), file("log"));
-            let result = this
-                .exec_with(&target, args, [&process, &pid_file, &log], job)
-                .await;
+            let result = this.exec_with(&target, args, [&process, &pid_file, &log], job).await;
             for path in [process, pid_file, log] {
                 let _ = fs::remove_file(path);
             }
@@ -195,12 +169,7 @@ impl Runc {
             source,
         })?;
         let (call, mut spawn) = self.call("exec", target, log.into());
-        spawn = spawn
-            .arg("--detach")
-            .arg("--process")
-            .arg(process)
-            .arg("--pid-file")
-            .arg(pid_file);
+        spawn = spawn.arg("--detach").arg("--process").arg(process).arg("--pid-file").arg(pid_file);
         if let Some(cgroup) = &args.cgroup {
             spawn = spawn.arg("--cgroup").arg(cgroup);
         }
@@ -216,22 +185,12 @@ fn with_output(spawn: Spawn, output: Output) -> Spawn {
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(content)
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
 }
 
 fn read_pid(path: &Path) -> io::Result<Pid> {
     let text = fs::read_to_string(path)?;
-    text.trim()
-        .parse()
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    text.trim().parse().ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[derive(Deserialize)]
@@ -244,14 +203,8 @@ struct LogLine {
 fn last_message(log: &Path) -> Option<String> {
     let bytes = fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MAX_LOG)..]).into_owned();
-    let lines: Vec<LogLine> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let error = lines
-        .iter()
-        .rev()
-        .find(|line| matches!(line.level.as_str(), "error" | "fatal"));
+    let lines: Vec<LogLine> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let error = lines.iter().rev().find(|line| matches!(line.level.as_str(), "error" | "fatal"));
     let message = &error.or(lines.last())?.msg;
     let end = message.floor_char_boundary(MAX_MESSAGE.min(message.len()));
     Some(message[..end].to_owned())
@@ -263,12 +216,7 @@ fn classify(exit: Exit, message: &str) -> Refusal {
     match exit {
         Exit::Code(127) => Refusal::CommandNotFound,
         Exit::Code(126) => Refusal::CommandNotExecutable,
-        _ if says(&[
-            "flag provided but not defined",
-            "unrecognized option",
-            "unknown option",
-        ]) =>
-        {
+        _ if says(&["flag provided but not defined", "unrecognized option", "unknown option"]) => {
             Refusal::UnknownOption
         }
         _ if !says(&["exec"]) => Refusal::Other,

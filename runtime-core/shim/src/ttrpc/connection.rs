@@ -38,12 +38,7 @@ pub enum CallError {
     DeadlineExceeded { method: &'static str, limit: Duration },
     /// The shim refused or failed.
     #[error("{message}")]
-    Status {
-        method: &'static str,
-        code: Code,
-        message: String,
-        details: Vec<Any>,
-    },
+    Status { method: &'static str, code: Code, message: String, details: Vec<Any> },
     /// The answer is not what the method's name promises.
     #[error("answer of the shim to {method} is damaged")]
     Malformed {
@@ -100,10 +95,7 @@ impl Table {
             return None;
         }
         loop {
-            let stream = calls
-                .last_stream
-                .wrapping_add(if calls.last_stream == 0 { 1 } else { 2 })
-                | 1;
+            let stream = calls.last_stream.wrapping_add(if calls.last_stream == 0 { 1 } else { 2 }) | 1;
             calls.last_stream = stream;
             if let Entry::Vacant(place) = calls.waiting.entry(stream) {
                 place.insert(waiting);
@@ -157,18 +149,8 @@ impl Connection {
         let table = Arc::new(Table::default());
         let (frames, queue) = mpsc::channel(WRITE_QUEUE);
         let (closing, closed) = watch::channel(false);
-        let tasks = [
-            spawn(read_answers(reader, table.clone(), closing)),
-            spawn(write_frames(writer, queue)),
-        ];
-        Self {
-            inner: Arc::new(Inner {
-                table,
-                frames,
-                closed,
-                tasks,
-            }),
-        }
+        let tasks = [spawn(read_answers(reader, table.clone(), closing)), spawn(write_frames(writer, queue))];
+        Self { inner: Arc::new(Inner { table, frames, closed, tasks }) }
     }
 
     /// Whether the peer is gone.
@@ -196,14 +178,8 @@ impl Connection {
     ) -> Result<Vec<u8>, CallError> {
         let (sender, receiver) = oneshot::channel();
         let call = async {
-            let _entry = self
-                .begin(
-                    method,
-                    payload,
-                    Opening { limit, flags: 0 },
-                    Waiting::Unary(sender),
-                )
-                .await?;
+            let _entry =
+                self.begin(method, payload, Opening { limit, flags: 0 }, Waiting::Unary(sender)).await?;
             match receiver.await {
                 Ok(Answer::Message(message)) => Ok(message),
                 Ok(Answer::Failed(status)) => Err(failed(method.name, status)),
@@ -213,10 +189,7 @@ impl Connection {
         let Some(limit) = limit else { return call.await };
         tokio::time::timeout(limit, call)
             .await
-            .unwrap_or(Err(CallError::DeadlineExceeded {
-                method: method.name,
-                limit,
-            }))
+            .unwrap_or(Err(CallError::DeadlineExceeded { method: method.name, limit }))
     }
 
     /// One request, many answers. The caller's half stays open until the stream is dropped.
@@ -225,19 +198,9 @@ impl Connection {
     /// See [`CallError`].
     pub async fn stream(&self, method: Method, payload: Vec<u8>) -> Result<AnswerStream, CallError> {
         let (sender, answers) = mpsc::unbounded_channel();
-        let opening = Opening {
-            limit: None,
-            flags: FLAG_REMOTE_OPEN,
-        };
-        let entry = self
-            .begin(method, payload, opening, Waiting::Stream(sender))
-            .await?;
-        Ok(AnswerStream {
-            method: method.name,
-            answers,
-            entry,
-            finished: false,
-        })
+        let opening = Opening { limit: None, flags: FLAG_REMOTE_OPEN };
+        let entry = self.begin(method, payload, opening, Waiting::Stream(sender)).await?;
+        Ok(AnswerStream { method: method.name, answers, entry, finished: false })
     }
 
     async fn begin(
@@ -259,16 +222,9 @@ impl Connection {
         };
         let body = request.encode_to_vec();
         let stream = self.inner.table.enter(waiting).ok_or_else(disconnected)?;
-        let entry = CallEntry {
-            connection: self.clone(),
-            stream,
-        };
-        let frame = frame::encode(stream, Kind::Request, opening.flags, &body).map_err(|source| {
-            CallError::TooLarge {
-                method: method.name,
-                source,
-            }
-        })?;
+        let entry = CallEntry { connection: self.clone(), stream };
+        let frame = frame::encode(stream, Kind::Request, opening.flags, &body)
+            .map_err(|source| CallError::TooLarge { method: method.name, source })?;
         self.inner.frames.send(frame).await.map_err(|_| disconnected())?;
         Ok(entry)
     }
@@ -338,18 +294,10 @@ impl Drop for AnswerStream {
 
 fn failed(method: &'static str, status: Status) -> CallError {
     let code = Code::from_number(status.code);
-    CallError::Status {
-        method,
-        code,
-        message: status.message,
-        details: status.details,
-    }
+    CallError::Status { method, code, message: status.message, details: status.details }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "both tasks of a connection end with its last handle"
-)]
+#[expect(clippy::disallowed_methods, reason = "both tasks of a connection end with its last handle")]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }
@@ -411,9 +359,7 @@ fn parse(header: frame::Header, payload: Vec<u8>) -> Option<Answer> {
         }
         Kind::Data => Some(Answer::Message(payload)),
         Kind::Response => Some(match Response::decode(payload.as_slice()) {
-            Ok(Response {
-                status: Some(status), ..
-            }) if status.code != 0 => Answer::Failed(status),
+            Ok(Response { status: Some(status), .. }) if status.code != 0 => Answer::Failed(status),
             Ok(Response { payload, .. }) => Answer::Message(payload),
             Err(error) => Answer::Failed(Status {
                 code: Code::Internal.number(),

@@ -112,15 +112,7 @@ pub fn encode(stream: u32, kind: Kind, flags: u8, payload: &[u8]) -> Result<Vec<
     }
     let length = u32::try_from(payload.len()).map_err(|_| too_large)?;
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
-    bytes.extend_from_slice(
-        &Header {
-            length,
-            stream,
-            kind,
-            flags,
-        }
-        .encode(),
-    );
+    bytes.extend_from_slice(&Header { length, stream, kind, flags }.encode());
     bytes.extend_from_slice(payload);
     Ok(bytes)
 }
@@ -154,10 +146,7 @@ pub async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> io::Result<Option<Rec
     }
     // Grows with what arrives, so that a header alone does not reserve 4 MiB.
     let mut payload = Vec::with_capacity(length.min(64 << 10));
-    reader
-        .take(u64::from(header.length))
-        .read_to_end(&mut payload)
-        .await?;
+    reader.take(u64::from(header.length)).read_to_end(&mut payload).await?;
     if payload.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -225,12 +214,7 @@ mod tests {
     #[test]
     fn an_oversized_frame_is_skipped_and_the_next_is_read() {
         let length = u32::try_from(MAX_PAYLOAD + 1).unwrap();
-        let header = Header {
-            length,
-            stream: 3,
-            kind: Kind::Request,
-            flags: 0,
-        };
+        let header = Header { length, stream: 3, kind: Kind::Request, flags: 0 };
         let mut bytes = header.encode().to_vec();
         bytes.resize(HEADER + MAX_PAYLOAD + 1, 7);
         bytes.extend(encode(5, Kind::Request, 0, b"next").unwrap());

@@ -37,11 +37,7 @@ pub struct Status {
 impl Status {
     /// A failure without details.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            details: Vec::new(),
-        }
+        Self { code, message: message.into(), details: Vec::new() }
     }
 
     fn to_wire(&self) -> envelope::Status {
@@ -85,10 +81,7 @@ impl Outgoing {
     /// When the message is too large or the caller is gone.
     pub async fn send(&self, message: &[u8]) -> io::Result<()> {
         let frame = frame::encode(self.stream, Kind::Data, 0, message).map_err(io::Error::other)?;
-        self.frames
-            .send(frame)
-            .await
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.frames.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Resolves when the caller closed its half of the stream or is gone. Cancel-safe.
@@ -106,10 +99,7 @@ pub async fn serve(socket: UnixStream, handler: Rc<dyn Handler>) -> io::Result<(
     let (mut reader, writer) = socket.into_split();
     let (frames, queue) = mpsc::channel(WRITE_QUEUE);
     spawn_local(write_frames(writer, queue));
-    let connection = Rc::new(ServerConnection {
-        frames,
-        open: RefCell::default(),
-    });
+    let connection = Rc::new(ServerConnection { frames, open: RefCell::default() });
     let result = connection.run(&mut reader, &handler).await;
     // Streams that are still open lose their sender and see the end.
     connection.open.borrow_mut().clear();
@@ -147,11 +137,7 @@ impl ServerConnection {
             Kind::Request => match Request::decode(payload) {
                 Ok(request) => self.begin(header.stream, request, handler),
                 Err(error) => {
-                    self.refuse(
-                        header.stream,
-                        Code::InvalidArgument,
-                        format!("request is damaged: {error}"),
-                    );
+                    self.refuse(header.stream, Code::InvalidArgument, format!("request is damaged: {error}"));
                 }
             },
             Kind::Data if header.flags & FLAG_REMOTE_CLOSED != 0 => {
@@ -166,33 +152,18 @@ impl ServerConnection {
     fn begin(self: &Rc<Self>, stream: u32, request: Request, handler: &Rc<dyn Handler>) {
         let (cancel, cancelled) = watch::channel(false);
         self.open.borrow_mut().insert(stream, cancel);
-        let outgoing = Outgoing {
-            stream,
-            frames: self.frames.clone(),
-            cancelled,
-        };
-        let call = handler
-            .clone()
-            .call(&request.service, &request.method, request.payload, outgoing);
+        let outgoing = Outgoing { stream, frames: self.frames.clone(), cancelled };
+        let call = handler.clone().call(&request.service, &request.method, request.payload, outgoing);
         let running = spawn_local(call);
-        let limit = u64::try_from(request.timeout_nano)
-            .ok()
-            .filter(|nanos| *nanos > 0)
-            .map(Duration::from_nanos);
+        let limit =
+            u64::try_from(request.timeout_nano).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos);
         let name = request.method;
         let connection = self.clone();
         spawn_local(async move {
-            let late = || {
-                Err(Status::new(
-                    Code::DeadlineExceeded,
-                    format!("{name} is not done in time"),
-                ))
-            };
+            let late = || Err(Status::new(Code::DeadlineExceeded, format!("{name} is not done in time")));
             let ended = match limit {
                 None => running.await,
-                Some(limit) => tokio::time::timeout(limit, running)
-                    .await
-                    .unwrap_or_else(|_| Ok(late())),
+                Some(limit) => tokio::time::timeout(limit, running).await.unwrap_or_else(|_| Ok(late())),
             };
             let result = ended.unwrap_or_else(|error| Err(Status::new(Code::Internal, error.to_string())));
             connection.finish(stream, result).await;
@@ -208,10 +179,7 @@ impl ServerConnection {
     fn refuse(self: &Rc<Self>, stream: u32, code: Code, message: String) {
         let connection = self.clone();
         spawn_local(async move {
-            let _ = connection
-                .frames
-                .send(last_frame(stream, Err(Status::new(code, message))))
-                .await;
+            let _ = connection.frames.send(last_frame(stream, Err(Status::new(code, message)))).await;
         });
     }
 }
@@ -222,21 +190,12 @@ fn last_frame(stream: u32, result: Result<Reply, Status>) -> Vec<u8> {
             return frame::encode(stream, Kind::Data, FLAG_REMOTE_CLOSED | FLAG_NO_DATA, &[])
                 .expect("an empty payload fits");
         }
-        Ok(Reply::Message(payload)) => Response {
-            status: None,
-            payload,
-        },
-        Err(status) => Response {
-            status: Some(status.to_wire()),
-            payload: Vec::new(),
-        },
+        Ok(Reply::Message(payload)) => Response { status: None, payload },
+        Err(status) => Response { status: Some(status.to_wire()), payload: Vec::new() },
     };
     frame::encode(stream, Kind::Response, 0, &response.encode_to_vec()).unwrap_or_else(|error| {
         let status = Status::new(Code::ResourceExhausted, error.to_string());
-        let response = Response {
-            status: Some(status.to_wire()),
-            payload: Vec::new(),
-        };
+        let response = Response { status: Some(status.to_wire()), payload: Vec::new() };
         frame::encode(stream, Kind::Response, 0, &response.encode_to_vec()).expect("a short message fits")
     })
 }

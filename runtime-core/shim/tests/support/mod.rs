@@ -49,11 +49,7 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self {
-            args,
-            memory: None,
-            own_pid_namespace: true,
-        }
+        Self { args, memory: None, own_pid_namespace: true }
     }
 
     pub(crate) fn shell(script: &str) -> Self {
@@ -93,27 +89,14 @@ impl Node {
     /// Starts a shim and makes a pod.
     pub(crate) async fn start(name: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("orlop-shim-{name}-"))
-            .tempdir()
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix(&format!("orlop-shim-{name}-")).tempdir().unwrap();
         make_image(&folder.path().join("image"));
         let cgroup = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
         let bundle = Bundle::of(&folder.path().join("state"), NAMESPACE, SANDBOX);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(bundle.path())
-            .unwrap();
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(bundle.path()).unwrap();
         let launched = launch::start_shim(&launch_spec(folder.path())).await.unwrap();
-        let client = ShimClient::connect(&launched.address)
-            .await
-            .unwrap()
-            .with_limit(DEADLINE);
-        let namespaces = PodNamespaces {
-            hostname: "the-pod".into(),
-            ..Default::default()
-        };
+        let client = ShimClient::connect(&launched.address).await.unwrap().with_limit(DEADLINE);
+        let namespaces = PodNamespaces { hostname: "the-pod".into(), ..Default::default() };
         let request = CreateSandboxRequest {
             sandbox_id: SANDBOX.into(),
             bundle_path: text(bundle.path()),
@@ -122,12 +105,7 @@ impl Node {
         };
         client.create_sandbox(&request).await.unwrap();
         client.create_sandbox(&request).await.unwrap();
-        Self {
-            folder,
-            cgroup,
-            launched,
-            client,
-        }
+        Self { folder, cgroup, launched, client }
     }
 
     pub(crate) fn launch_spec(&self) -> LaunchSpec {
@@ -152,20 +130,13 @@ impl Node {
 
     /// A second connection.
     pub(crate) async fn another_client(&self) -> ShimClient {
-        ShimClient::connect(&self.launched.address)
-            .await
-            .unwrap()
-            .with_limit(DEADLINE)
+        ShimClient::connect(&self.launched.address).await.unwrap().with_limit(DEADLINE)
     }
 
     /// Runtime options with that binary.
     pub(crate) fn options(&self, binary: &str) -> prost_types::Any {
         let root = text(&self.folder.path().join("state/runc"));
-        to_any(&runc::Options {
-            binary_name: binary.into(),
-            root,
-            ..Default::default()
-        })
+        to_any(&runc::Options { binary_name: binary.into(), root, ..Default::default() })
     }
 
     /// Writes a container's bundle.
@@ -173,9 +144,7 @@ impl Node {
         let bundle = Bundle::of(&self.state_folder(), NAMESPACE, id);
         fs::create_dir_all(bundle.path()).unwrap();
         let spec = self.spec(id, process);
-        fs::File::create(bundle.config())
-            .map(|file| serde_json::to_writer(file, &spec).unwrap())
-            .unwrap();
+        fs::File::create(bundle.config()).map(|file| serde_json::to_writer(file, &spec).unwrap()).unwrap();
         for name in ["upper", "work"] {
             fs::create_dir_all(bundle.path().join(name)).unwrap();
         }
@@ -223,35 +192,18 @@ impl Node {
     pub(crate) async fn run(&self, id: &str, process: Process) -> Container {
         let container = self.container(id, process);
         self.client.create(&container.request()).await.unwrap();
-        self.client
-            .start(&StartRequest {
-                id: id.into(),
-                exec_id: String::new(),
-            })
-            .await
-            .unwrap();
+        self.client.start(&StartRequest { id: id.into(), exec_id: String::new() }).await.unwrap();
         container
     }
 
     pub(crate) async fn state(&self, id: &str) -> StateResponse {
-        self.client
-            .state(&StateRequest {
-                id: id.into(),
-                exec_id: String::new(),
-            })
-            .await
-            .unwrap()
+        self.client.state(&StateRequest { id: id.into(), exec_id: String::new() }).await.unwrap()
     }
 
     pub(crate) fn exec_request(&self, id: &str, args: &[&str]) -> ExecRequest {
         let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
         let process = serde_json::to_vec(&process_spec(&args)).unwrap();
-        ExecRequest {
-            container: id.into(),
-            process,
-            timeout_nanos: 0,
-            output_limit: 0,
-        }
+        ExecRequest { container: id.into(), process, timeout_nanos: 0, output_limit: 0 }
     }
 
     pub(crate) async fn try_exec(&self, id: &str, args: &[&str]) -> Result<ExecResult, CallError> {
@@ -267,13 +219,7 @@ impl Node {
     ) -> ExecResult {
         let timeout_nanos = i64::try_from(timeout.as_nanos()).unwrap();
         let request = self.exec_request(id, &["sh", "-c", script]);
-        self.collect(ExecRequest {
-            timeout_nanos,
-            output_limit,
-            ..request
-        })
-        .await
-        .unwrap()
+        self.collect(ExecRequest { timeout_nanos, output_limit, ..request }).await.unwrap()
     }
 
     async fn collect(&self, request: ExecRequest) -> Result<ExecResult, CallError> {
@@ -291,17 +237,13 @@ impl Node {
             result.stderr = String::from_utf8(err).unwrap();
             Ok(result)
         };
-        tokio::time::timeout(DEADLINE, run)
-            .await
-            .expect("the exec ends in time")
+        tokio::time::timeout(DEADLINE, run).await.expect("the exec ends in time")
     }
 
     /// Something to wait at.
     pub(crate) fn gate(&self) -> Gate {
-        let gate = Gate {
-            fifo: self.folder.path().join("gate"),
-            reached: self.folder.path().join("reached"),
-        };
+        let gate =
+            Gate { fifo: self.folder.path().join("gate"), reached: self.folder.path().join("reached") };
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &gate.fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         gate
@@ -317,13 +259,7 @@ impl Node {
             gate.fifo.display()
         );
         let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o755)
-            .open(&path)
-            .unwrap();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o755).open(&path).unwrap();
         std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
         (text(&path), gate)
     }
@@ -335,19 +271,13 @@ impl Node {
     /// Ends the pod and its shim, then looks for what was left.
     pub(crate) async fn finish(self) {
         let identity = self.shim_identity();
-        let request = ShutdownSandboxRequest {
-            sandbox_id: SANDBOX.into(),
-        };
+        let request = ShutdownSandboxRequest { sandbox_id: SANDBOX.into() };
         self.client.shutdown_sandbox(&request).await.unwrap();
         wait_until("the shim has ended", async || !identity.is_alive()).await;
         assert!(!self.socket().exists());
         assert_eq!(mounts_below(self.folder.path()), 0);
         let log = fs::read_to_string(self.sandbox_bundle().shim_log()).unwrap();
-        assert_eq!(
-            cgroups_named(&self.cgroup),
-            Vec::<PathBuf>::new(),
-            "shim log: {log}"
-        );
+        assert_eq!(cgroups_named(&self.cgroup), Vec::<PathBuf>::new(), "shim log: {log}");
         let left = processes_mentioning(&text(self.folder.path()));
         assert_eq!(left, Vec::<String>::new());
     }
@@ -395,11 +325,7 @@ impl Container {
     /// Makes the runtime wait in the middle of its create.
     pub(crate) fn add_blocking_hook(&self, gate: &Gate) {
         let mut spec: Value = serde_json::from_slice(&fs::read(self.bundle.config()).unwrap()).unwrap();
-        let script = format!(
-            ": > {}; read line < {}",
-            gate.reached.display(),
-            gate.fifo.display()
-        );
+        let script = format!(": > {}; read line < {}", gate.reached.display(), gate.fifo.display());
         spec["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
         let file = fs::File::create(self.bundle.config()).unwrap();
         serde_json::to_writer(file, &spec).unwrap();
@@ -408,9 +334,7 @@ impl Container {
     /// The log's lines without their times.
     pub(crate) fn log_lines(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap();
-        text.lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
-            .collect()
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 }
 
@@ -447,22 +371,18 @@ fn make_image(root: &Path) {
     }
     let busybox = find("busybox");
     fs::copy(&busybox, root.join("bin/busybox")).unwrap();
-    for applet in [
-        "sh", "sleep", "echo", "cat", "ps", "grep", "pidof", "wc", "yes", "head", "setsid", "dd", "true",
-    ] {
+    for applet in
+        ["sh", "sleep", "echo", "cat", "ps", "grep", "pidof", "wc", "yes", "head", "setsid", "dd", "true"]
+    {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let elf = fs::read(&busybox).unwrap();
     for library in libraries(&elf) {
-        let Some(found) = [
-            "/lib/x86_64-linux-gnu",
-            "/lib64",
-            "/lib/aarch64-linux-gnu",
-            "/lib",
-        ]
-        .iter()
-        .map(|folder| Path::new(folder).join(&library))
-        .find(|path| path.exists()) else {
+        let Some(found) = ["/lib/x86_64-linux-gnu", "/lib64", "/lib/aarch64-linux-gnu", "/lib"]
+            .iter()
+            .map(|folder| Path::new(folder).join(&library))
+            .find(|path| path.exists())
+        else {
             continue;
         };
         for folder in ["lib", "lib64"] {
@@ -474,54 +394,35 @@ fn make_image(root: &Path) {
 
 /// Names in the file that look like shared libraries.
 fn libraries(elf: &[u8]) -> Vec<String> {
-    let words = elf
-        .split(|byte| *byte == 0)
-        .filter_map(|word| std::str::from_utf8(word).ok());
-    let names = words
-        .filter_map(|word| word.rsplit('/').next())
-        .filter(|word| word.contains(".so."));
-    let plain = |word: &&str| {
-        word.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte))
-    };
+    let words = elf.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+    let names = words.filter_map(|word| word.rsplit('/').next()).filter(|word| word.contains(".so."));
+    let plain =
+        |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte));
     names.filter(plain).map(str::to_owned).collect()
 }
 
 fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists());
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} is in PATH"))
 }
 
 fn mounts_below(folder: &Path) -> usize {
     let folder = text(folder);
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table
-        .lines()
-        .filter(|line| line.split(' ').nth(4).unwrap().starts_with(&folder))
-        .count()
+    table.lines().filter(|line| line.split(' ').nth(4).unwrap().starts_with(&folder)).count()
 }
 
 /// Cgroups left by containers; the folder above them is taken away here, as it is the test's own.
 fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mut left = Vec::new();
-    let hierarchies = fs::read_dir("/sys/fs/cgroup")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
         let above = hierarchy.join(name);
         let Ok(entries) = fs::read_dir(&above) else {
             continue;
         };
-        left.extend(
-            entries
-                .flatten()
-                .filter(|entry| entry.path().is_dir())
-                .map(|entry| entry.path()),
-        );
+        left.extend(entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.path()));
         // Not empty when something is left, which is told.
         let _ = fs::remove_dir(&above);
     }

@@ -1,5 +1,8 @@
 //! The suite of all snapshotters, and what is overlayfs' own: folders, mounts, cleaning up.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use super::super::testsuite;
 use super::*;
 use crate::clock;
@@ -22,11 +25,7 @@ fn key(name: &str) -> SnapshotKey {
 }
 
 fn new(name: &str, parent: Option<&str>) -> NewSnapshot {
-    NewSnapshot {
-        key: key(name),
-        parent: parent.map(key),
-        labels: Labels::new(),
-    }
+    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,39 +46,20 @@ async fn mounts_follow_the_number_of_parents() {
         (bottom[0].kind.as_str(), bottom[0].options.as_slice()),
         ("bind", &["rw", "rbind"].map(String::from)[..])
     );
-    snapshotter
-        .commit(&namespace, &key("x a"), key("a"), Labels::new())
-        .await
-        .unwrap();
-    let upper = snapshotter
-        .prepare(&namespace, new("x b", Some("a")))
-        .await
-        .unwrap();
-    let starts: Vec<&str> = upper[0]
-        .options
-        .iter()
-        .map(|o| o.split('=').next().unwrap())
-        .collect();
+    snapshotter.commit(&namespace, &key("x a"), key("a"), Labels::new()).await.unwrap();
+    let upper = snapshotter.prepare(&namespace, new("x b", Some("a"))).await.unwrap();
+    let starts: Vec<&str> = upper[0].options.iter().map(|o| o.split('=').next().unwrap()).collect();
     assert_eq!(
         (upper[0].kind.as_str(), starts),
         ("overlay", vec!["index", "workdir", "upperdir", "lowerdir"])
     );
-    snapshotter
-        .commit(&namespace, &key("x b"), key("b"), Labels::new())
-        .await
-        .unwrap();
+    snapshotter.commit(&namespace, &key("x b"), key("b"), Labels::new()).await.unwrap();
     let one = snapshotter.view(&namespace, new("v a", Some("a"))).await.unwrap();
-    assert_eq!(
-        (one[0].kind.as_str(), &one[0].source),
-        ("bind", &bottom[0].source)
-    );
+    assert_eq!((one[0].kind.as_str(), &one[0].source), ("bind", &bottom[0].source));
     let two = snapshotter.view(&namespace, new("v b", Some("b"))).await.unwrap();
     let lower = two[0].options[1].strip_prefix("lowerdir=").unwrap();
     assert_eq!(lower.split(':').count(), 2);
-    assert!(
-        lower.ends_with(&bottom[0].source),
-        "the lowest layer is last: {lower}"
-    );
+    assert!(lower.ends_with(&bottom[0].source), "the lowest layer is last: {lower}");
     assert_eq!(snapshotter.mounts(&namespace, &key("v b")).unwrap(), two);
 }
 
@@ -89,14 +69,8 @@ async fn the_root_of_a_layer_is_like_the_one_below() {
     let namespace = Namespace::k8s();
     let bottom = snapshotter.prepare(&namespace, new("x", None)).await.unwrap();
     std::fs::set_permissions(&bottom[0].source, Permissions::from_mode(0o1700)).unwrap();
-    snapshotter
-        .commit(&namespace, &key("x"), key("a"), Labels::new())
-        .await
-        .unwrap();
-    let upper = snapshotter
-        .prepare(&namespace, new("y", Some("a")))
-        .await
-        .unwrap();
+    snapshotter.commit(&namespace, &key("x"), key("a"), Labels::new()).await.unwrap();
+    let upper = snapshotter.prepare(&namespace, new("y", Some("a"))).await.unwrap();
     let folder = upper[0].options[2].strip_prefix("upperdir=").unwrap();
     assert_eq!(std::fs::metadata(folder).unwrap().mode() & 0o7777, 0o1700);
 }
@@ -115,10 +89,7 @@ async fn folders_without_a_record_are_cleaned_up_and_ids_stay_unique() {
     assert!(snapshotter.tasks.stop(std::time::Duration::from_secs(10)).await);
     assert!(!folders.join("900").exists() && folders.join(kept.to_string()).exists());
     snapshotter.prepare(&namespace, new("next", None)).await.unwrap();
-    assert!(
-        snapshotter.stat(&namespace, &key("next")).unwrap().id > 900,
-        "a garbage id is not used again"
-    );
+    assert!(snapshotter.stat(&namespace, &key("next")).unwrap().id > 900, "a garbage id is not used again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,10 +100,7 @@ async fn usage_counts_a_layer_alone_and_hard_links_once() {
     let file = Path::new(&mounts[0].source).join("file");
     std::io::Write::write_all(&mut std::fs::File::create(&file).unwrap(), &[1; 100_000]).unwrap();
     std::fs::hard_link(&file, file.with_extension("again")).unwrap();
-    snapshotter
-        .commit(&namespace, &key("x"), key("a"), Labels::new())
-        .await
-        .unwrap();
+    snapshotter.commit(&namespace, &key("x"), key("a"), Labels::new()).await.unwrap();
     let usage = snapshotter.usage(&namespace, &key("a")).await.unwrap();
     assert_eq!(usage.inodes, 2);
     assert!((100_000..150_000).contains(&usage.bytes), "{usage:?}");

@@ -1,0 +1,108 @@
+//! Layers that want out, or too much.
+
+use super::*;
+
+#[test]
+fn nothing_is_written_outside() {
+    let link_to_outside =
+        |target: &Target| target.folder.parent().unwrap().join("outside").to_str().unwrap().to_owned();
+    let (folder, target) = place();
+    let outside = link_to_outside(&target);
+    // A link to outside, then entries through it: the link means a place within the root.
+    Tar::new().symlink("a", &outside).file("a/escaped", "x").apply(&target).unwrap();
+    assert_empty(&folder.path().join("outside"));
+    let (folder, target) = place();
+    Tar::new().symlink("a", "../../outside").file("a/escaped", "x").apply(&target).unwrap();
+    assert_empty(&folder.path().join("outside"));
+    assert_eq!(read(&target, "outside/escaped"), "x");
+    // A file over a link replaces the link.
+    let (folder, target) = place();
+    Tar::new().symlink("a", "../outside/f").file("a", "x").apply(&target).unwrap();
+    assert_empty(&folder.path().join("outside"));
+    assert_eq!(read(&target, "a"), "x");
+    // Attributes of a folder over a link touch the folder.
+    let (folder, target) = place();
+    Tar::new().symlink("a", "../outside").folder("a", 0o700).apply(&target).unwrap();
+    assert_eq!(std::fs::metadata(folder.path().join("outside")).unwrap().uid(), 0);
+    assert!(target.folder.join("a").symlink_metadata().unwrap().is_dir());
+}
+
+#[test]
+fn hostile_entries_are_refused() {
+    let regular = tar::EntryType::Regular;
+    let cases: Vec<(&str, Tar)> = vec![
+        ("leads upwards", Tar::new().file("../outside/x", "x")),
+        ("leads upwards", Tar::new().file("a/../../x", "x")),
+        ("hard link to outside", Tar::new().hardlink("a", "../../../etc/passwd")),
+        ("not in the layer", Tar::new().hardlink("a", "/etc/passwd")),
+        ("not in the layer", Tar::new().symlink("l", "/etc").hardlink("a", "l/passwd")),
+        ("hides nothing", Tar::new().file("a/.wh...", "")),
+        ("hides nothing", Tar::new().file("a/.wh.", "")),
+        ("not a folder", Tar::new().file("a", "x").file("a/b", "x")),
+        ("root must be a folder", Tar::new().symlink("./", "/etc")),
+        (
+            "attributes of overlayfs",
+            Tar::new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc")]).file("a", ""),
+        ),
+        ("sparse", Tar::new().pax(&[("GNU.sparse.major", b"1")]).file("a", "")),
+        ("32-bit", Tar::new().pax(&[("uid", b"4294967296")]).file("a", "")),
+        ("type is not known", Tar::new().raw(tar::EntryType::new(b'Z'), "a", "", 0o644, b"")),
+        ("symbolic link to nothing", Tar::new().symlink("a", "")),
+        (
+            "too many levels",
+            Tar::new().symlink("a", "b").symlink("b", "a").raw(regular, "a/x", "", 0o644, b""),
+        ),
+    ];
+    for (why, tar) in cases {
+        let (folder, target) = place();
+        let error = tar.apply(&target).unwrap_err();
+        let mut message = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            message += &format!(": {source}").to_lowercase();
+        }
+        assert!(message.contains(why), "wanted {why:?}, got {message}");
+        assert_empty(&folder.path().join("outside"));
+    }
+}
+
+#[test]
+fn limits_and_digests_hold() {
+    let (_keep, target) = place();
+    let two = Tar::new().file("a", "x").file("b", "y").bytes();
+    let one_entry = Limits { entries: 1, ..Limits::default() };
+    assert!(matches!(apply_bytes(&two, &target, one_entry), Err(UnpackError::Limit { what: "entries", .. })));
+    let (_keep, target) = place();
+    let small = Limits { bytes: 1024, ..Limits::default() };
+    assert!(matches!(apply_bytes(&two, &target, small), Err(UnpackError::Limit { what: "bytes", .. })));
+    let (_keep, target) = place();
+    let long = vec![b'v'; 2 << 20];
+    let huge = Tar::new().pax(&[("comment", &long)]).file("a", "x").bytes();
+    let error = apply_bytes(&huge, &target, Limits::default()).unwrap_err();
+    assert!(
+        matches!(error, UnpackError::Limit { what: "bytes in the headers of one entry", .. }),
+        "{error:?}"
+    );
+    let (_keep, target) = place();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&two).unwrap();
+    file.rewind().unwrap();
+    let other = Digest::from_sha256(&Sha256::digest(b"other"));
+    let wrong = apply(file, &target, &other, Limits::default(), &CancellationToken::new());
+    assert!(matches!(wrong, Err(UnpackError::WrongDiffId { .. })));
+    let (_keep, target) = place();
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&two).unwrap();
+    file.rewind().unwrap();
+    let cancelled = apply(file, &target, &other, Limits::default(), &cancel);
+    assert!(matches!(cancelled, Err(UnpackError::Cancelled)), "{cancelled:?}");
+}
+
+#[test]
+fn a_truncated_layer_is_an_error() {
+    let (_keep, target) = place();
+    let mut whole = Tar::new().file("a", &"x".repeat(5000)).bytes();
+    whole.truncate(2000);
+    assert!(apply_bytes(&whole, &target, Limits::default()).is_err());
+}
