@@ -41,36 +41,31 @@ pub(crate) struct Pod {
     /// hostname, hosts and resolv.conf.
     pub(crate) files: PathBuf,
     pub(crate) handler: Arc<crate::handler::Handler>,
-    shim: watch::Sender<ShimSlot>,
+    pub(crate) shim: ShimCell,
 }
 
-/// What a [`Pod`] is made of.
-pub(crate) struct PodParts {
-    pub(crate) id: SandboxId,
-    pub(crate) spec: Arc<PodSpec>,
-    pub(crate) created_at: Timestamp,
-    pub(crate) journal: Journal,
-    pub(crate) files: PathBuf,
-    pub(crate) handler: Arc<crate::handler::Handler>,
+/// Where the pod's shim is, watched by everyone who waits for it.
+#[derive(Debug)]
+pub(crate) struct ShimCell(watch::Sender<ShimSlot>);
+
+impl Default for ShimCell {
+    fn default() -> Self {
+        Self(watch::Sender::new(ShimSlot::Pending))
+    }
 }
 
 impl Pod {
-    pub(crate) fn new(parts: PodParts) -> Self {
-        let PodParts { id, spec, created_at, journal, files, handler } = parts;
-        Self { id, spec, created_at, journal, files, handler, shim: watch::Sender::new(ShimSlot::Pending) }
-    }
-
     pub(crate) fn record(&self, fact: &crate::facts::Fact) -> Result<(), JournalError> {
         self.journal.append(fact)
     }
 
     pub(crate) fn set_shim(&self, slot: ShimSlot) {
-        self.shim.send_replace(slot);
+        self.shim.0.send_replace(slot);
     }
 
     /// The shim, if it is up right now.
     pub(crate) fn shim_now(&self) -> Option<Shim> {
-        match &*self.shim.borrow() {
+        match &*self.shim.0.borrow() {
             ShimSlot::Up(shim) => Some(shim.clone()),
             ShimSlot::Pending | ShimSlot::Gone => None,
         }
@@ -78,7 +73,7 @@ impl Pod {
 
     /// Resolves when the shim's process has ended, also when it turns out to have ended before.
     pub(crate) async fn shim_ended(&self) {
-        let mut slot = self.shim.subscribe();
+        let mut slot = self.shim.0.subscribe();
         let settled = match slot.wait_for(|slot| !matches!(slot, ShimSlot::Pending)).await {
             Ok(slot) => slot.clone(),
             Err(_) => ShimSlot::Gone,
@@ -91,7 +86,7 @@ impl Pod {
 
     /// The shim, waited for while it is being attached.
     pub(crate) async fn shim(&self) -> Result<Shim, NoShim> {
-        let mut slot = self.shim.subscribe();
+        let mut slot = self.shim.0.subscribe();
         let settled = slot.wait_for(|slot| !matches!(slot, ShimSlot::Pending));
         match tokio::time::timeout(ATTACH_DEADLINE, settled).await {
             Ok(Ok(slot)) => match &*slot {

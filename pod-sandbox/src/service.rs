@@ -12,7 +12,7 @@ use crate::container::driver::ContainerHandle;
 use crate::container::{ContainerError, CreateError, CreateInput, create};
 use crate::handler::UnknownHandler;
 use crate::journal::{Journal, JournalError};
-use crate::pod::{Pod, PodParts};
+use crate::pod::{Pod, ShimCell};
 use crate::registry::{ContainerKey, LookupError, Name, Registry};
 use crate::sandbox::driver::{Begin, Request, SandboxDriver, SandboxHandle, SetupOutcome};
 use crate::sandbox::{SandboxState, SetupError, TeardownError};
@@ -144,14 +144,15 @@ impl PodService {
             .map_err(|source| RunError::Record { pod: name.to_owned(), source })?;
         let journal = Journal::create(&self.services.paths.journal(&id), &self.services.settings.boot_id)
             .map_err(|source| RunError::Journal { pod: name.to_owned(), source })?;
-        let pod = Pod::new(PodParts {
+        let pod = Pod {
             files: self.services.paths.files(&id),
             id,
             spec: Arc::new(spec.clone()),
             created_at,
             journal,
             handler,
-        });
+            shim: ShimCell::default(),
+        };
         let handle = SandboxDriver::spawn(&self.services, &self.registry, Arc::new(pod), Begin::SetUp);
         self.registry.insert_sandbox(handle.clone());
         Ok(Claim::Made(handle))

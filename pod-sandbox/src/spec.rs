@@ -4,6 +4,8 @@ mod container;
 mod image;
 mod pod;
 mod resources;
+#[cfg(test)]
+pub(crate) mod sample;
 mod security;
 
 pub use container::{ContainerMetadata, ContainerSpec, ImageReference, MountSpec, Propagation};

@@ -171,7 +171,8 @@ async fn token(
             }
         }
     };
-    let response = request.send().await.map_err(|error| failed(chain(&error.without_url())))?;
+    let response =
+        request.send().await.map_err(|error| failed(runtime_core::error::chain(&error.without_url())))?;
     if !response.status().is_success() {
         return Err(failed(format!("it answered {}", response.status().as_u16())));
     }
@@ -182,17 +183,6 @@ async fn token(
         (_, token) if !token.is_empty() => Ok(token),
         _ => Err(failed("its answer has no token".to_owned())),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Form bodies by the URL crate's own encoder.

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::plan::{PlannedContainer, PlannedPod, ShimPlan};
 use crate::container::driver::{Begin as ContainerBegin, ContainerDriver};
-use crate::pod::{Pod, PodParts, ShimSlot};
+use crate::pod::{Pod, ShimCell, ShimSlot};
 use crate::registry::Registry;
 use crate::sandbox::driver::{Begin, SandboxDriver};
 use crate::services::Services;
@@ -33,14 +33,15 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
         tracing::error!(sandbox = %planned.id, "no runtime handler is configured, the pod is left alone");
         return;
     };
-    let pod = Pod::new(PodParts {
+    let pod = Pod {
         files: services.paths.files(&planned.id),
         id: planned.id,
         spec: planned.spec,
         created_at: planned.created_at,
         journal: planned.journal,
         handler,
-    });
+        shim: ShimCell::default(),
+    };
     for fact in &planned.learned {
         if let Err(error) = pod.record(fact) {
             tracing::error!(sandbox = %pod.id, error = %runtime_core::error::chain(&error), "fact not recorded");

@@ -2,76 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use runtime_core::ids::{ChainId, ContainerId, Digest, SandboxId};
+use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::record::{ContainerRecord, OCI_SPEC_TYPE, RuntimeInfo, SandboxRecord, TypedValue};
 
 use super::*;
 use crate::container::Extension as ContainerExtension;
 use crate::facts::Stage;
 use crate::service::Extension;
-use crate::spec::*;
+use crate::spec::sample;
 
 const NOW: Timestamp = Timestamp(1000);
-
-fn pod_spec() -> PodSpec {
-    PodSpec {
-        metadata: PodMetadata { name: "p".into(), uid: "u".into(), namespace: "n".into(), attempt: 0 },
-        hostname: String::new(),
-        log_directory: None,
-        dns: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        cgroup_parent: String::new(),
-        network: NetworkMode::Host,
-        ipc: IpcMode::Pod,
-        pid: PidMode::Container,
-        privileged: false,
-        runtime_handler: String::new(),
-        overhead: None,
-        resources: None,
-    }
-}
-
-fn container_spec() -> ContainerSpec {
-    ContainerSpec {
-        metadata: ContainerMetadata { name: "c".into(), attempt: 0 },
-        image: ImageReference { image: "i".into(), user_specified: "i".into(), annotations: BTreeMap::new() },
-        command: vec![],
-        args: vec![],
-        working_dir: String::new(),
-        envs: vec![],
-        mounts: vec![],
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        log_path: None,
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        stop_signal: None,
-        resources: LinuxResources::default(),
-        security: SecuritySpec {
-            privileged: false,
-            pid: PidMode::Container,
-            user: None,
-            group: None,
-            supplemental_groups: vec![],
-            supplemental_groups_policy: SupplementalGroupsPolicy::Merge,
-            capabilities: CapabilitySpec::default(),
-            readonly_rootfs: false,
-            no_new_privs: false,
-            masked_paths: vec![],
-            readonly_paths: vec![],
-            seccomp: SeccompSpec::Unconfined,
-        },
-    }
-}
 
 fn id() -> ContainerId {
     ContainerId::parse("c1").expect("valid")
 }
 
 fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
-    let digest = Digest::from_sha256(&[7; 32]);
     ObservedContainer {
         id: id(),
         record: ContainerRecord {
@@ -87,16 +33,7 @@ fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
         },
-        extension: ContainerExtension {
-            spec: container_spec(),
-            image: ImageInput {
-                id: digest.clone(),
-                name: "i".into(),
-                chain_id: ChainId::from(digest),
-                config: ImageConfig::default(),
-            },
-            user: None,
-        },
+        extension: ContainerExtension { spec: sample::container(), image: sample::image(), user: None },
         exit,
     }
 }
@@ -121,7 +58,7 @@ fn planned(
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
         },
-        extension: Extension { spec: pod_spec(), boot_id: "boot".into() },
+        extension: Extension { spec: sample::pod(), boot_id: "boot".into() },
         journal: past(journal),
         shim_alive,
         containers,
