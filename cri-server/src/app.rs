@@ -1,19 +1,23 @@
 //! The daemon from start to stop, in the order in which it happens: folders, plugins (which recover the pods),
 //! socket, serving, stopping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_core::plugin::{self, NodePaths, PluginSettings, Plugins, Registration, StatusState};
 use runtime_core::state::{self, StateError};
 use runtime_core::tasks::TaskGroup;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::builtins;
 use crate::config::{Config, Finding, Loaded, Problem, Schemas, Severity};
 use crate::serve::{self, ServeError};
 
-/// How long tasks may take to end when the daemon stops. Containers are none of its tasks: they run on.
-const STOP_DEADLINE: Duration = Duration::from_secs(8);
+/// How long calls may take to end when the daemon stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(6);
+/// How long its tasks may then take. Containers are none of them: they run on.
+const TASKS_DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -87,9 +91,27 @@ impl Daemon {
         log_plugins(&plugins);
         let listener = serve::bind(&node.address).await?;
         tracing::info!(address = %node.address.display(), "serving");
-        serve::serve(listener, &plugins, stop_signal()?).await?;
+        let stop = Arc::new(Notify::new());
+        let serving = serve::serve(listener, &plugins, stop.clone().notified_owned());
+        tokio::pin!(serving);
+        tokio::select! {
+            // Cancel-safe: pinned, and gone on with below.
+            served = &mut serving => return Ok(served?),
+            // Cancel-safe: signals are not consumed by anyone else.
+            () = stop_signal()? => {}
+        }
         tracing::info!("stopping; containers run on");
-        if !tasks.stop(STOP_DEADLINE).await {
+        stop.notify_one();
+        // Calls under way get some time to end. Only then may the drivers they wait for go, and with a call still
+        // there they do not: it must not be told that what it waits for is gone.
+        match tokio::time::timeout(STOP_DEADLINE, serving).await {
+            Ok(served) => served?,
+            Err(_) => {
+                tracing::warn!("calls did not end in time; what they began goes on after the next start");
+                return Ok(());
+            }
+        }
+        if !tasks.stop(TASKS_DEADLINE).await {
             tracing::warn!("tasks did not end in time");
         }
         Ok(())

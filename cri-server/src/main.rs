@@ -1,6 +1,7 @@
 //! The binary `orlop`: parse, build, run, map the error to an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use cri_server::Daemon;
@@ -8,6 +9,8 @@ use cri_server::cli::{self, Cli, Command, ConfigCommand};
 
 /// Worker threads of the daemon: its work is waiting, and every thread costs memory on the node.
 const WORKERS: usize = 2;
+/// How long work on the disk may take to end when the daemon stops.
+const BLOCKING_DEADLINE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -27,7 +30,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let loaded = cli.load(&builder.schemas())?;
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-            runtime.block_on(builder.build(loaded).run())?;
+            let ran = runtime.block_on(builder.build(loaded).run());
+            // Work on the disk that hangs is not waited for: it is as safe as a kill -9.
+            runtime.shutdown_timeout(BLOCKING_DEADLINE);
+            ran?;
         }
         Some(Command::Version) => println!("orlop {}", env!("CARGO_PKG_VERSION")),
         Some(Command::Config { command }) => return config(cli, command, &builder),

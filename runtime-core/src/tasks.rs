@@ -1,7 +1,7 @@
 //! The named group that every async task of the daemon is spawned through.
 //!
-//! A task carries its name as a span, is counted, and is waited for when the daemon stops. Nothing is
-//! aborted: a task that must end early watches [`TaskGroup::stopping`].
+//! A task carries its name as a span, is counted, and is waited for when the daemon stops. Only a task that was
+//! spawned as endless is dropped then; another that must end early watches [`TaskGroup::stopping`].
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,6 +30,17 @@ impl TaskGroup {
         F::Output: Send + 'static,
     {
         self.tracker.spawn(future.instrument(tracing::debug_span!("task", task = name)))
+    }
+
+    /// Like [`TaskGroup::spawn`], for a task that has no end of its own: it is dropped when the daemon stops, at
+    /// whatever it waits for. That must be as good as a kill -9.
+    pub fn spawn_endless<F>(&self, name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let stopping = self.stopping.clone();
+        self.spawn(name, async move { stopping.run_until_cancelled(future).await })
     }
 
     /// Fires when the daemon begins to stop.

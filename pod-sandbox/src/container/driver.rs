@@ -24,6 +24,8 @@ use crate::view::ContainerView;
 
 /// Requests that may wait for one container.
 const REQUEST_CAPACITY: usize = 64;
+/// Between two tries to delete a task.
+const DELETE_RETRY: Duration = Duration::from_secs(10);
 /// How often SIGKILL is repeated to a process that does not go.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// SIGKILL was sent this many times: the process hangs in the kernel, whoever waits is told so.
@@ -171,7 +173,7 @@ pub(crate) struct ContainerDriver {
     view: watch::Sender<ContainerView>,
     requests: mpsc::Receiver<Request>,
     /// Watches the running task; `Some` from start to exit.
-    exit: Option<JoinHandle<ContainerExit>>,
+    exit: Option<JoinHandle<Option<ContainerExit>>>,
     /// The shim still has a task of ours, running or not.
     task_exists: bool,
     deadline: Option<Deadline>,
@@ -217,7 +219,7 @@ impl ContainerDriver {
             view: driver.view.subscribe(),
             requests: sender,
         };
-        services.tasks.spawn("container driver", driver.run(removing));
+        services.tasks.spawn_endless("container driver", driver.run(removing));
         handle
     }
 
@@ -230,10 +232,13 @@ impl ContainerDriver {
         }
         while !self.settle().await {
             let deadline = self.deadline;
+            let owes = self.exit.is_none() && self.task_exists;
             let exit = self.exit.as_mut();
             tokio::select! {
                 // Cancel-safe: the join handle stays and is polled again.
                 exit = watched(exit) => self.exited(exit).await,
+                // Cancel-safe: a timer. The task was not deleted, which is tried again.
+                () = tokio::time::sleep(DELETE_RETRY), if owes => {}
                 // Cancel-safe: a timer.
                 () = due(deadline) => self.escalate().await,
                 // Cancel-safe: a request is taken whole or stays in the channel.
@@ -337,7 +342,7 @@ impl ContainerDriver {
     fn watch(&mut self) {
         self.task_exists = true;
         let wait = start::wait(self.services.clone(), self.pod.clone(), self.id.clone());
-        self.exit = Some(self.services.tasks.spawn("container exit", wait));
+        self.exit = Some(self.services.tasks.spawn_endless("container exit", wait));
     }
 
     async fn stop(&mut self, grace: Duration) {
@@ -474,12 +479,14 @@ impl ContainerDriver {
 }
 
 /// The exit of the watched task; never without one.
-async fn watched(exit: Option<&mut JoinHandle<ContainerExit>>) -> ContainerExit {
+async fn watched(exit: Option<&mut JoinHandle<Option<ContainerExit>>>) -> ContainerExit {
     let Some(handle) = exit else {
         return std::future::pending().await;
     };
     match handle.await {
-        Ok(exit) => exit,
+        Ok(Some(exit)) => exit,
+        // The daemon stops, and this driver with it.
+        Ok(None) => std::future::pending().await,
         Err(error) => unreachable!("the exit watcher neither panics nor is aborted: {error}"),
     }
 }

@@ -56,7 +56,7 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
     match planned.shim {
         ShimPlan::Gone => pod.set_shim(ShimSlot::Gone),
         ShimPlan::Attach => {
-            services.tasks.spawn("attach shim", attach(services.clone(), pod.clone(), slots.clone()));
+            services.tasks.spawn_endless("attach shim", attach(services.clone(), pod.clone(), slots.clone()));
         }
     }
     let begin = Begin::Recovered { facts: planned.facts };

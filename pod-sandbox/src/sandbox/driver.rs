@@ -20,6 +20,8 @@ use crate::view::SandboxView;
 
 /// Requests that may wait for one pod; kubelet sends one verb at a time, a storm is answered Unavailable.
 const REQUEST_CAPACITY: usize = 64;
+/// Between two tries of a teardown that failed.
+const TEARDOWN_RETRY: Duration = Duration::from_secs(10);
 /// How long the containers of a stopping pod may take to die of SIGKILL.
 const CONTAINER_END_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -113,7 +115,7 @@ impl SandboxDriver {
             setup: driver.setup.subscribe(),
             requests: sender,
         };
-        services.tasks.spawn("sandbox driver", driver.run(begin));
+        services.tasks.spawn_endless("sandbox driver", driver.run(begin));
         handle
     }
 
@@ -133,6 +135,8 @@ impl SandboxDriver {
                     Some(request) => self.answer(request).await,
                     None => Life::Over,
                 },
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(TEARDOWN_RETRY), if self.must_go_on() => self.resume().await,
                 // Cancel-safe: watches a process, takes nothing.
                 () = pod.shim_ended(), if matches!(self.facts.state, SandboxState::Ready { .. }) => {
                     self.shim_died();
@@ -172,7 +176,12 @@ impl SandboxDriver {
         life
     }
 
-    /// Goes on where the daemon before this one was killed.
+    /// A teardown failed: it is tried again without anybody asking.
+    fn must_go_on(&self) -> bool {
+        self.facts.removing || matches!(self.facts.state, SandboxState::TearingDown { .. })
+    }
+
+    /// Goes on where a teardown failed, or where the daemon before this one was killed.
     async fn resume(&mut self) -> Life {
         match &self.facts.state {
             // Nobody was told of this pod: its set-up never ended.
