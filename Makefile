@@ -25,8 +25,8 @@ help: ## this list
 
 .PHONY: build
 build: ## the daemon `orlop` (debug) and the shim, in their places under target/
-	cargo build --workspace --bins
-	cargo build --profile shim -p runtime-shim --bins
+	cargo build --locked --workspace --bins
+	cargo build --locked --profile shim -p runtime-shim --bins
 
 .PHONY: tools
 tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc ## the pinned test tools: crictl, critest, runc
@@ -35,17 +35,17 @@ tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc ## the pinned tes
 test: root packages ## everything that is tested: tools, unit tests, end-to-end tests (root)
 	@$(call suite,test tools,$(MAKE) --no-print-directory tools)
 	@$(call suite,build,$(MAKE) --no-print-directory build)
-	@$(call suite,unit tests,PATH="$(TOOLS):$$PATH" cargo test --workspace --exclude e2e)
-	@$(call suite,end-to-end tests,cargo test -p e2e --no-fail-fast -- --test-threads=2)
+	@$(call suite,unit tests,PATH="$(TOOLS):$$PATH" cargo test --locked --workspace --exclude e2e)
+	@$(call suite,end-to-end tests,cargo test --locked -p e2e --no-fail-fast -- --test-threads=2)
 
 .PHONY: e2e
 e2e: root tools build ## the end-to-end tests alone; T=name picks some
-	@$(call suite,end-to-end tests,cargo test -p e2e --no-fail-fast -- --test-threads=2 $(T))
+	@$(call suite,end-to-end tests,cargo test --locked -p e2e --no-fail-fast -- --test-threads=2 $(T))
 
 .PHONY: lint
-lint: ## formatting and clippy, warnings denied
+lint: packages ## formatting and clippy, warnings denied
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: clean
 clean: ## removes target/

@@ -275,20 +275,25 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 /// The folder of a cgroup path in a hierarchy: of a v1 controller, or of v2.
 fn folder(mounts: &str, controller: Option<&str>, path: &str) -> Option<PathBuf> {
     for line in mounts.lines() {
-        let (mount, filesystem) = line.split_once(" - ")?;
+        let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
         let mut fields = filesystem.split(' ');
-        let kind = fields.next()?;
+        let kind = fields.next().unwrap_or_default();
         let matches = match controller {
-            Some(name) => kind == "cgroup" && fields.nth(1)?.split(',').any(|option| option == name),
+            Some(name) => {
+                kind == "cgroup"
+                    && fields.nth(1).is_some_and(|options| options.split(',').any(|option| option == name))
+            }
             None => kind == "cgroup2",
         };
         if !matches {
             continue;
         }
         let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        let below = Path::new(path).strip_prefix(root).ok()?;
-        return Some(Path::new(point).join(below));
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
+        // Part of a hierarchy may be mounted elsewhere, too, and not have this cgroup in it.
+        if let Ok(below) = Path::new(path).strip_prefix(root) {
+            return Some(Path::new(point).join(below));
+        }
     }
     None
 }
@@ -303,6 +308,7 @@ mod tests {
     use super::*;
 
     const MOUNTS: &str = "\
+19 1 0:5 /elsewhere /mnt rw - cgroup cgroup rw,memory
 20 1 0:5 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 21 1 0:6 /pod /sys/fs/cgroup/freezer rw shared:1 - cgroup cgroup rw,freezer
 22 1 0:7 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw

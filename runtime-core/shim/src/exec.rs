@@ -29,6 +29,8 @@ use crate::{failure, log};
 
 /// Bytes of output in one frame.
 const CHUNK: usize = 32 * 1024;
+/// How long a killed exec is waited for.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why an exec ends before its process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,13 +206,13 @@ impl Exec<'_> {
         if let Err(error) = self.reaper.signal(running.pid, Signal::KILL.as_raw()) {
             log::note(&format!("kill exec {} in {}: {error}", self.number, self.request.container));
         }
-        match group {
-            Some(group) if in_group => {
-                group.kill_all().await;
-            }
-            _ => kill_each(descendants),
+        // Also with a group: a privileged process may have moved a child of its out of it.
+        kill_each(descendants);
+        if let Some(group) = group.filter(|_| in_group) {
+            group.kill_all().await;
         }
-        running.ended().await;
+        // One that hangs in the kernel is reaped whenever it ends; nobody waits for that.
+        let _ = tokio::time::timeout(REAP_LIMIT, running.ended()).await;
     }
 
     async fn finish_cut(&self, cut: Cut) -> Result<(), Status> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use runtime_shim::ttrpc::server;
 use runtime_sys::{memory, reaper as sys};
 use rustix::process::Signal;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::log;
@@ -69,6 +69,10 @@ pub(crate) fn serve(serving: Serving) -> io::Result<()> {
 async fn accept(listener: UnixListener, services: Rc<Services>) {
     loop {
         match listener.accept().await {
+            Ok((socket, _)) if !may_call(&socket) => {
+                log::note("refused a caller that is not root");
+                drop(socket);
+            }
             Ok((socket, _)) => {
                 let services = services.clone();
                 spawn_local(async move {
@@ -84,6 +88,12 @@ async fn accept(listener: UnixListener, services: Rc<Services>) {
             }
         }
     }
+}
+
+/// Root, or whom the shim runs as. The socket's mode says the same; a descriptor that was passed on does not.
+fn may_call(socket: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    socket.peer_cred().is_ok_and(|caller| caller.uid() == 0 || caller.uid() == own)
 }
 
 /// Should memory run short, a shim goes before the daemon that started it, and after everything else.

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,7 +47,6 @@ pub struct Spawn {
     stdin: Stdio,
     stdout: Stdio,
     stderr: Stdio,
-    descriptors: Vec<(OwnedFd, RawFd)>,
     group: Group,
     parent_death: Option<Signal>,
 }
@@ -91,7 +90,6 @@ impl Spawn {
             stdin: Stdio::Null,
             stdout: Stdio::Null,
             stderr: Stdio::Null,
-            descriptors: Vec::new(),
             group: Group::Own,
             parent_death: None,
         }
@@ -155,13 +153,6 @@ impl Spawn {
         self
     }
 
-    /// Passes a descriptor on as `number`, which must be above 2.
-    #[must_use]
-    pub fn descriptor(mut self, descriptor: OwnedFd, number: RawFd) -> Self {
-        self.descriptors.push((descriptor, number));
-        self
-    }
-
     /// Process group or session.
     #[must_use]
     pub fn group(mut self, group: Group) -> Self {
@@ -191,7 +182,7 @@ impl Spawn {
         if self.group == Group::Own {
             command.process_group(0);
         }
-        let hook = ChildHook::new(self.descriptors, self.group == Group::Session, self.parent_death)?;
+        let hook = ChildHook::new(self.group == Group::Session, self.parent_death);
         if hook.is_needed() {
             // SAFETY: runs between fork and exec in the child: only dup2, setsid, prctl, getppid and sigprocmask are called, nothing
             // allocates or locks.
@@ -207,7 +198,6 @@ impl Spawn {
 
 /// What std's `Command` cannot do by itself.
 struct ChildHook {
-    descriptors: Vec<(OwnedFd, RawFd)>,
     session: bool,
     parent_death: Option<Signal>,
     parent: Option<Pid>,
@@ -216,33 +206,17 @@ struct ChildHook {
 }
 
 impl ChildHook {
-    fn new(
-        descriptors: Vec<(OwnedFd, RawFd)>,
-        session: bool,
-        parent_death: Option<Signal>,
-    ) -> io::Result<Self> {
-        // Sources are moved above all targets first, so that no dup2 overwrites one that is still needed.
-        let above = descriptors.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
-        let descriptors = descriptors
-            .into_iter()
-            .map(|(descriptor, number)| {
-                if number <= 2 {
-                    return Err(io::ErrorKind::InvalidInput.into());
-                }
-                Ok((rustix::io::fcntl_dupfd_cloexec(&descriptor, above)?, number))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self {
-            descriptors,
+    fn new(session: bool, parent_death: Option<Signal>) -> Self {
+        Self {
             session,
             parent_death,
             parent: parent_death.map(|_| rustix::process::getpid()),
             unblock: blocks_signals(),
-        })
+        }
     }
 
     fn is_needed(&self) -> bool {
-        !self.descriptors.is_empty() || self.session || self.parent_death.is_some() || self.unblock
+        self.session || self.parent_death.is_some() || self.unblock
     }
 
     fn run(&self) -> io::Result<()> {
@@ -262,13 +236,6 @@ impl ChildHook {
             rustix::process::set_parent_process_death_signal(Some(signal))?;
             if rustix::process::getppid() != self.parent {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-        }
-        for (descriptor, number) in &self.descriptors {
-            // SAFETY: the target number is not owned by anything in the child that will use it: above 2 and below every
-            // source. dup2 clears close-on-exec on the copy.
-            if unsafe { libc::dup2(descriptor.as_raw_fd(), *number) } < 0 {
-                return Err(io::Error::last_os_error());
             }
         }
         Ok(())
@@ -333,23 +300,6 @@ mod tests {
         assert_eq!(masks[0], 0);
         // Rust's runtime ignores SIGPIPE in this process. What others were ignored by our own parent is not ours.
         assert_eq!(masks[1] & (1 << (libc::SIGPIPE - 1)), 0);
-    }
-
-    #[test]
-    fn descriptors_arrive_at_their_numbers_and_no_others() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str| OwnedFd::from(File::create(folder.path().join(name)).unwrap());
-        let spawn = Spawn::new("/bin/sh")
-            .args([
-                "-c",
-                "for f in /proc/self/fd/*; do readlink $f; done | grep /f.$; readlink /proc/$$/fd/3",
-            ])
-            .descriptor(open("f4"), 4)
-            .descriptor(open("f3"), 3)
-            .group(Group::Session);
-        let (text, _) = run(spawn);
-        let names: Vec<_> = text.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
-        assert_eq!(names, ["f3", "f4", "f3"]);
     }
 
     #[test]

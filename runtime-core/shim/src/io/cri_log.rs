@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use runtime_sys::clock;
+use rustix::fs::OFlags;
 
 use super::split::Tag;
 use crate::log;
@@ -137,10 +138,9 @@ impl Drop for Batch<'_> {
 
 /// Opens or makes a log file for appending; 0640, as log collectors run in the group.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    // A path that someone made a FIFO or device must not hang or surprise us.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(nonblocking).open(path)?;
+    // A path that someone made a FIFO, a device or a link to elsewhere must not hang or surprise us.
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -102,18 +102,24 @@ pub(crate) async fn run(
         let _ = ended.wait_for(|ended| *ended).await;
         tokio::time::sleep(END_LIMIT).await;
     };
-    tokio::select! {
+    let cut_off = tokio::select! {
         // Cancel-safe: between two awaits `copy` has written what it read.
         result = copied => {
             if let Err(error) = result {
                 log::note(&format!("read {stream:?} of the container: {error}"));
             }
+            false
         }
         // Cancel-safe: a watch and a timer.
-        () = cut => log::note(&format!("{stream:?} is still held by another process, its end was not waited for")),
-    }
+        () = cut => true,
+    };
     let mut log = target.borrow_mut();
     let mut batch = log.batch(stream);
+    if cut_off {
+        log::note(&format!("{stream:?} is still held by another process, its end was not waited for"));
+        let rest = pipe.rest().unwrap_or_default();
+        splitter.push(&rest, |tag, text| batch.line(tag, text));
+    }
     splitter.finish(|tag, text| batch.line(tag, text));
 }
 
