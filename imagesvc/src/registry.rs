@@ -7,6 +7,7 @@ mod auth;
 mod client;
 mod endpoint;
 mod hosts;
+mod origin;
 mod session;
 
 pub use attempt::{AttemptError, RegistryError};

@@ -73,11 +73,13 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     /// Decompressed bytes, and bytes written to files.
     pub(crate) bytes: u64,
+    /// Bytes in the paths of its folders, which are held in memory until the end.
+    pub(crate) folder_paths: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 5_000_000, bytes: 1 << 40 }
+        Self { entries: 5_000_000, bytes: 1 << 40, folder_paths: 256 << 20 }
     }
 }
 
@@ -119,7 +121,7 @@ pub(crate) fn apply(
     limits: Limits,
     cancel: &CancellationToken,
 ) -> Result<(), UnpackError> {
-    let mut layer = Layer::open(target, limits)?;
+    let mut layer = Layer::open(target, limits, cancel.clone())?;
     let source = Source::open(blob, limits, cancel.clone())?;
     let gauge = source.gauge();
     let mut archive = tar::Archive::new(source);

@@ -95,3 +95,35 @@ async fn a_mirror_gets_no_credentials_and_is_told_the_registry() {
     assert_eq!(node.leftovers().await, Vec::<String>::new());
     node.store.close();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_behind_a_redirect_gets_no_credentials() {
+    let tokens = Scripted::start(|_, _| ("200 OK".to_owned(), br#"{"token":"granted"}"#.to_vec())).await;
+    for scheme in ["Bearer", "Basic"] {
+        let realm = format!("http://{}/token", tokens.address);
+        let phish = Scripted::start(move |_, _| {
+            let challenge = format!("401 Unauthorized\r\nwww-authenticate: {scheme} realm=\"{realm}\"");
+            (challenge, Vec::new())
+        })
+        .await;
+        let target = phish.address.clone();
+        let registry = Scripted::start(move |path, _| {
+            if path.contains("/blobs/") {
+                return (format!("307 Temporary Redirect\r\nlocation: http://{target}/x"), Vec::new());
+            }
+            let digest = digest_of(&manifest());
+            (format!("200 OK\r\ndocker-content-digest: {digest}"), manifest().into())
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let node = Node::open(folder.path(), Config::default()).await;
+        let request = PullRequest { reference: format!("{}/app:1", registry.address), auth: auth() };
+        let error = node.service.pull(request).await.unwrap_err();
+        assert_eq!(error.kind(), runtime_core::error::ErrorKind::PermissionDenied);
+        let message = std::error::Error::source(&*error).unwrap().to_string();
+        assert!(message.contains(&phish.address) && message.contains("asks for credentials"), "{message}");
+        assert_eq!(*phish.asked.lock().unwrap(), [("/x".to_owned(), None)], "{scheme}");
+        node.store.close();
+    }
+    assert_eq!(*tokens.asked.lock().unwrap(), [], "no token is asked for");
+}

@@ -39,7 +39,7 @@ impl Pull<'_> {
     }
 
     pub(super) async fn fetch_manifest(&self, digest: &Digest) -> Result<Vec<u8>, PullError> {
-        let _turn = self.until_cancelled(self.puller.once.turn(digest.as_str())).await?;
+        let _turn = self.until_cancelled(self.puller.once.blob(digest)).await?;
         self.hold(vec![Resource::Content(digest.clone())]).await?;
         let (content, namespace) = (&self.puller.parts.content, &self.puller.namespace);
         if self.has(digest)? {
@@ -73,7 +73,7 @@ impl Pull<'_> {
     }
 
     pub(super) async fn fetch_blob(&self, blob: &Descriptor) -> Result<(), PullError> {
-        let _turn = self.until_cancelled(self.puller.once.turn(blob.digest.as_str())).await?;
+        let _turn = self.until_cancelled(self.puller.once.blob(&blob.digest)).await?;
         self.hold(vec![Resource::Content(blob.digest.clone())]).await?;
         if self.has(&blob.digest)? {
             return Ok(());
@@ -91,26 +91,38 @@ impl Pull<'_> {
     }
 
     async fn fetch_from(&self, host: usize, blob: &Descriptor) -> Result<(), AttemptError> {
-        let mut resumes = 0;
+        let (mut resumes, mut again) = (0, false);
         loop {
-            match self.fetch_once(host, blob).await {
+            let mut resumed = false;
+            match self.fetch_once(host, blob, &mut resumed).await {
+                // What was there before may be what is wrong. It is gone by now: this asks from byte 0.
+                Err(AttemptError::Store(
+                    ContentError::WrongDigest { .. } | ContentError::WrongSize { .. },
+                )) if resumed && !again => again = true,
                 Err(AttemptError::Body(_) | AttemptError::Timeout(_)) if resumes < RESUMES => resumes += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    /// One request, from where the last one stopped.
-    async fn fetch_once(&self, host: usize, blob: &Descriptor) -> Result<(), AttemptError> {
+    /// One request, from where the last one stopped; `resumed` tells whether bytes of an earlier one are part of it.
+    async fn fetch_once(
+        &self,
+        host: usize,
+        blob: &Descriptor,
+        resumed: &mut bool,
+    ) -> Result<(), AttemptError> {
         let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
         let name = format!("layer-{}", blob.digest);
         let opened = tokio::task::spawn_blocking(move || content.ingest(&namespace, &name)).await;
         let mut ingest = opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
+        *resumed = ingest.offset() > 0;
         if ingest.offset() < blob.size || blob.size == 0 {
             let answer = self.session.blob(host, &blob.digest, ingest.offset());
             let answer = self.cancel.run_until_cancelled(answer).await.ok_or(AttemptError::Cancelled)??;
             if answer.offset != ingest.offset() {
                 ingest.reset().map_err(AttemptError::Store)?;
+                *resumed = false;
             }
             ingest = self.copy(answer, ingest, blob.size).await?;
         }

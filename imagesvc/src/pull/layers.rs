@@ -1,13 +1,14 @@
 //! Layers to snapshots: fetched some at a time, unpacked from the lowest up as they arrive, each under its chain
 //! id. A chain that is there already is neither fetched nor unpacked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::{self, StreamExt};
 use runtime_core::content::{Descriptor, Labels};
 use runtime_core::ids::{ChainId, Digest, SnapshotKey};
 use runtime_core::lease::Resource;
 use runtime_core::snapshot::{Kind, NewSnapshot, SnapshotError};
+use tokio::sync::mpsc;
 
 use super::{Pull, PullError, PulledManifest, random};
 use crate::document::{ConfigDocument, chain_ids};
@@ -34,30 +35,38 @@ impl Pull<'_> {
         self.hold_all(manifest, &chains).await?;
         let layers = &manifest.manifest.layers;
         let parallel = self.puller.config.max_concurrent_downloads.max(1);
-        // Fetching runs ahead of unpacking, in order, so that the lowest layer is never waited for in vain.
-        let mut fetched =
-            stream::iter(0..layers.len()).map(|at| self.fetch_blob(&layers[at])).buffered(parallel);
-        let mut outcome = Ok(());
-        let mut done = 0_usize;
-        while let Some(next) = fetched.next().await {
+        // Fetching goes on while a layer is unpacked: what has arrived waits on disk, so the channel has room for all.
+        let (sender, mut receiver) = mpsc::channel(layers.len().max(1));
+        let first_error = OnceLock::new();
+        let fail = |error| {
+            // What fails later fails because of the first.
+            drop(first_error.set(error));
+            self.cancel.cancel();
+        };
+        let fetch = async {
+            let sender = sender;
+            let mut fetched =
+                stream::iter(0..layers.len()).map(|at| self.fetch_blob(&layers[at])).buffered(parallel);
             // After an error only the fetches that run are waited for, so that none writes behind our back.
-            if outcome.is_err() {
-                continue;
+            while let Some(next) = fetched.next().await {
+                match next {
+                    Ok(()) => drop(sender.send(()).await),
+                    Err(error) => fail(error),
+                }
             }
-            if let Err(error) = next {
-                outcome = Err(error);
-                self.cancel.cancel();
-                continue;
+        };
+        let unpack = async {
+            for (at, layer) in layers.iter().enumerate() {
+                let Some(()) = receiver.recv().await else { return };
+                let parent = at.checked_sub(1).map(|below| SnapshotKey::from(chains[below].clone()));
+                let (diff_id, chain) = (&config.diff_ids[at], &chains[at]);
+                if let Err(error) = self.unpack(&Step { layer, diff_id, chain, parent }).await {
+                    return fail(error);
+                }
             }
-            let parent = done.checked_sub(1).map(|below| SnapshotKey::from(chains[below].clone()));
-            let (layer, diff_id, chain) = (&layers[done], &config.diff_ids[done], &chains[done]);
-            outcome = self.unpack(&Step { layer, diff_id, chain, parent }).await;
-            if outcome.is_err() {
-                self.cancel.cancel();
-            }
-            done += 1;
-        }
-        outcome
+        };
+        tokio::join!(fetch, unpack);
+        first_error.into_inner().map_or(Ok(()), Err)
     }
 
     /// One record of the lease for all of it.
@@ -82,7 +91,7 @@ impl Pull<'_> {
     }
 
     async fn unpack(&self, step: &Step<'_>) -> Result<(), PullError> {
-        let _turn = self.until_cancelled(self.puller.once.turn(step.chain.as_str())).await?;
+        let _turn = self.until_cancelled(self.puller.once.chain(step.chain)).await?;
         let (snapshotter, namespace) = (&self.puller.parts.snapshotter, &self.puller.namespace);
         match snapshotter.stat(namespace, &step.chain.clone().into()) {
             Ok(record) if record.kind == Kind::Committed => return Ok(()),

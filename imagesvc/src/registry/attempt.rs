@@ -27,6 +27,8 @@ pub enum AttemptError {
     Token { realm: String, why: String },
     #[error("redirects to {target:?}, which is refused: {why}")]
     Redirect { target: String, why: &'static str },
+    #[error("redirects to {target:?}, which asks for credentials: it gets none, they are not for it")]
+    ForeignChallenge { target: String },
     #[error("sent more than the {limit} bytes that a document may have")]
     TooLarge { limit: u64 },
     #[error("sent {found} instead of {expected}")]
@@ -48,9 +50,10 @@ impl AttemptError {
         match self {
             Self::Connect(_) | Self::Timeout(_) | Self::Body(_) => ErrorKind::Unavailable,
             Self::Status { status: 404, .. } => ErrorKind::NotFound,
-            Self::Status { status: 401 | 403, .. } | Self::NoCredentials | Self::Token { .. } => {
-                ErrorKind::PermissionDenied
-            }
+            Self::Status { status: 401 | 403, .. }
+            | Self::NoCredentials
+            | Self::ForeignChallenge { .. }
+            | Self::Token { .. } => ErrorKind::PermissionDenied,
             Self::Status { status: 429 | 500..=599, .. } => ErrorKind::Unavailable,
             Self::Status { .. } | Self::Challenge { .. } | Self::NoDigest | Self::Redirect { .. } => {
                 ErrorKind::FailedPrecondition

@@ -14,12 +14,11 @@ use serde::Deserialize;
 pub(super) use challenge::{Challenge, challenges};
 
 use super::attempt::AttemptError;
-use super::client::read_capped;
+use super::client::{Clients, read_capped};
 use super::endpoint::Endpoint;
+use super::origin::same_registry;
 
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
-/// Names of Docker Hub in the wild; credentials for one are for all.
-const DOCKER_HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 const CLIENT_ID: &str = "orlop";
 
 /// What the kubelet sends along with a pull (CRI `AuthConfig`).
@@ -57,9 +56,9 @@ impl Auth {
     pub(super) fn for_endpoint(&self, endpoint: &Endpoint, registry: &str) -> Credentials {
         let owner = match self.server_address.as_str() {
             "" => registry,
-            address => host_of_address(address),
+            address => address,
         };
-        if canonical(owner) != canonical(&endpoint.host) {
+        if !same_registry(owner, &endpoint.base) {
             return Credentials::None;
         }
         if !self.registry_token.is_empty() {
@@ -85,16 +84,6 @@ impl Auth {
     }
 }
 
-fn canonical(host: &str) -> &str {
-    if DOCKER_HUB_NAMES.contains(&host) { DOCKER_HUB_NAMES[0] } else { host }
-}
-
-/// Server addresses come as hosts and as URLs such as `https://index.docker.io/v1/`.
-fn host_of_address(address: &str) -> &str {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
-}
-
 #[derive(Deserialize)]
 struct TokenAnswer {
     #[serde(default)]
@@ -105,7 +94,7 @@ struct TokenAnswer {
 
 /// The `Authorization` value that answers one of `challenges`.
 pub(super) async fn answer(
-    client: &reqwest::Client,
+    clients: &Clients,
     endpoint: &Endpoint,
     challenges: &[Challenge],
     credentials: &Credentials,
@@ -116,7 +105,7 @@ pub(super) async fn answer(
     let value = match (bearer, credentials) {
         (_, Credentials::Bearer(token)) => format!("Bearer {token}"),
         (Some(challenge), _) => {
-            let token = token(client, endpoint, challenge, credentials, repository).await?;
+            let token = token(clients, endpoint, challenge, credentials, repository).await?;
             format!("Bearer {token}")
         }
         (None, Credentials::Password { username, password }) if basic => {
@@ -136,7 +125,7 @@ pub(super) async fn answer(
 
 /// Asks the realm for a token (distribution specification, "Token Authentication"; OAuth2 for refresh tokens).
 async fn token(
-    client: &reqwest::Client,
+    clients: &Clients,
     endpoint: &Endpoint,
     challenge: &Challenge,
     credentials: &Credentials,
@@ -149,6 +138,7 @@ async fn token(
     if !secure {
         return Err(failed("a token server must be reached over https".to_owned()));
     }
+    let client = clients.get(&endpoint.transport_to(&url))?;
     let service = challenge.parameter("service").unwrap_or_default();
     let own_scope = format!("repository:{repository}:pull");
     let scope = challenge.parameter("scope").unwrap_or(&own_scope);
@@ -215,6 +205,9 @@ mod tests {
         };
         let cases = [
             ("", "quay.io", "quay.io", true),
+            ("", "reg.example:443", "reg.example:443", true),
+            ("reg.example:443", "reg.example", "reg.example", true),
+            ("http://reg.example", "reg.example", "reg.example", false),
             ("", "docker.io", "docker.io", true),
             ("", "docker.io", "mirror.example", false),
             ("https://index.docker.io/v1/", "docker.io", "docker.io", true),

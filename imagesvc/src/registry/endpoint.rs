@@ -42,6 +42,17 @@ impl Endpoint {
         }
         url
     }
+
+    /// How its token server at `url` is connected to. Another one than the host itself is not shown the client
+    /// certificate, and gets credentials only when its own certificate is valid.
+    pub(crate) fn transport_to(&self, url: &Url) -> Transport {
+        let mut transport = self.transport.clone();
+        if url.origin() != self.base.origin() {
+            transport.identities.clear();
+            transport.skip_verify = false;
+        }
+        transport
+    }
 }
 
 /// `host[:port]` of an address.
@@ -50,5 +61,27 @@ pub(crate) fn host_of(url: &Url) -> String {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
         (None, _) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_token_server_gets_neither_certificate_nor_leniency() {
+        let mut endpoint = crate::registry::hosts::endpoints(&[], "reg.example").unwrap().remove(0);
+        endpoint.transport.identities = vec![(PathBuf::from("c"), PathBuf::from("k"))];
+        endpoint.transport.authorities = vec![PathBuf::from("ca")];
+        endpoint.transport.skip_verify = true;
+        let to = |url: &str| endpoint.transport_to(&Url::parse(url).unwrap());
+        assert_eq!(to("https://reg.example:443/token"), endpoint.transport);
+        for other in
+            ["https://auth.example/token", "https://reg.example:8443/token", "http://reg.example/token"]
+        {
+            let found = to(other);
+            assert!(found.identities.is_empty() && !found.skip_verify, "{other}");
+            assert_eq!(found.authorities, endpoint.transport.authorities);
+        }
     }
 }

@@ -12,11 +12,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::endpoint::{Endpoint, Transport, host_of};
+use super::origin::{DOCKER_HUB, is_loopback, same_registry};
 
 const HOSTS_FILE: &str = "hosts.toml";
 const DEFAULT_FOLDER: &str = "_default";
-/// Docker Hub's registry is not at the name of its images.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 const MAX_HOSTS_FILE: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +105,6 @@ fn find(folders: &[PathBuf], registry: &str) -> Option<PathBuf> {
     paths.map(|path| path.join(HOSTS_FILE)).find(|path| path.is_file())
 }
 
-fn is_loopback(registry: &str) -> bool {
-    let name = registry.rsplit_once(':').map_or(registry, |(name, _)| name);
-    name == "localhost"
-        || name == "[::1]"
-        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 /// The registry as its name says. Plain HTTP only where nobody else can listen in.
 fn upstream(registry: &str) -> Endpoint {
     let host = if registry == DOCKER_HUB.0 { DOCKER_HUB.1 } else { registry };
@@ -123,7 +115,7 @@ fn upstream(registry: &str) -> Endpoint {
 
 fn endpoint(base: Url, registry: &str, settings: HostSettings) -> Endpoint {
     let host = host_of(&base);
-    let own = host == registry || (registry == DOCKER_HUB.0 && host == DOCKER_HUB.1);
+    let own = host == registry || same_registry(registry, &base);
     let can = |what: &str| {
         settings.capabilities.as_ref().is_none_or(|list| list.iter().any(|capability| capability == what))
     };

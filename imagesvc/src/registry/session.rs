@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::attempt::{AttemptError, RegistryError};
 use super::auth::{self, Auth, Credentials};
 use super::client::{Clients, read_capped, status_error};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, host_of};
 use crate::document::{MAX_DOCUMENT, media};
 use crate::reference::{Reference, Version};
 
@@ -137,23 +137,27 @@ impl Session {
         })
     }
 
-    /// Sends the request, answers one challenge, and gives back a success or an error.
+    /// Sends the request, answers one challenge, and gives back a success or an error. Only the host itself is
+    /// answered: what a redirect leads to may ask for our credentials, but they are not for it.
     async fn ask(&self, at: usize, ask: &Ask<'_>) -> Result<Response, AttemptError> {
         let endpoint = &self.endpoints[at];
         let client = self.clients.get(&endpoint.transport)?;
         let known = self.known(at);
-        let mut response = self.follow(&client, endpoint, ask, known).await?;
+        let (mut response, answered) = self.follow(&client, endpoint, ask, known).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
+            if answered.origin() != endpoint.base.origin() {
+                return Err(AttemptError::ForeignChallenge { target: host_of(&answered) });
+            }
             let challenges = auth::challenges(response.headers());
             if challenges.is_empty() {
                 return Err(status_error(response).await);
             }
             let credentials = self.credentials(endpoint);
             let value =
-                auth::answer(&client, endpoint, &challenges, &credentials, self.reference.repository())
+                auth::answer(&self.clients, endpoint, &challenges, &credentials, self.reference.repository())
                     .await?;
             self.authorization.lock().unwrap_or_else(PoisonError::into_inner).insert(at, value.clone());
-            response = self.follow(&client, endpoint, ask, Some(value)).await?;
+            (response, _) = self.follow(&client, endpoint, ask, Some(value)).await?;
         }
         let wrong_part = response.status() == StatusCode::PARTIAL_CONTENT && ask.offset == 0;
         if response.status().is_success() && !wrong_part {
@@ -174,7 +178,7 @@ impl Session {
         }
     }
 
-    /// Follows redirects. What we know of the host (token, configured headers, client certificate) does not
+    /// Follows redirects; tells which address has answered in the end. What we know of the host (token, configured headers, client certificate) does not
     /// go along to another one, and nothing goes from https to http.
     async fn follow(
         &self,
@@ -182,7 +186,7 @@ impl Session {
         endpoint: &Endpoint,
         ask: &Ask<'_>,
         authorization: Option<HeaderValue>,
-    ) -> Result<Response, AttemptError> {
+    ) -> Result<(Response, Url), AttemptError> {
         let mut url = endpoint.url(self.reference.repository(), ask.kind, ask.name);
         let mut client = client.clone();
         let mut headers = endpoint.headers.clone();
@@ -199,7 +203,7 @@ impl Session {
             }
             let response = request.send().await.map_err(AttemptError::of_send)?;
             let Some(next) = redirect(&url, &response)? else {
-                return Ok(response);
+                return Ok((response, url));
             };
             if next.origin() != url.origin() {
                 headers = HeaderMap::new();

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     /// Components below the root, without `.` and `..`; empty is the root itself.
     pub(super) path: Vec<OsString>,
     pub(super) kind: Kind,
+    /// Bytes of content, as the entry announces them.
+    pub(super) size: u64,
     pub(super) attributes: Attributes,
 }
 
@@ -58,6 +60,9 @@ pub(super) fn shown(path: &[OsString]) -> String {
 
 impl Entry {
     /// `None` for entries that carry no file, such as global headers.
+    ///
+    /// Sparse files are refused, GNU's old form like the one in PAX records: a few bytes of map stand for holes
+    /// of any size, which the parser hands out as zeroes without reading anything.
     pub(super) fn parse<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Option<Self>, UnpackError> {
         let name = raw.path_bytes().into_owned();
         let refused = |why| UnpackError::Refused { path: String::from_utf8_lossy(&name).into_owned(), why };
@@ -75,10 +80,9 @@ impl Entry {
         };
         let link = || raw.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
         let kind = match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if name.ends_with(b"/") => {
-                Kind::Folder
-            }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+            EntryType::GNUSparse => return Err(refused("GNU sparse files are not supported")),
+            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => Kind::Folder,
+            EntryType::Regular | EntryType::Continuous => Kind::File,
             EntryType::Directory => Kind::Folder,
             EntryType::Symlink => Kind::Symlink(symlink_target(link()).map_err(refused)?),
             EntryType::Link => {
@@ -100,7 +104,7 @@ impl Entry {
         let seconds = header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or_default();
         let modified = extended.modified.unwrap_or((seconds, 0));
         let attributes = Attributes { uid, gid, mode, modified, xattrs: extended.xattrs };
-        Ok(Some(Self { path, kind, attributes }))
+        Ok(Some(Self { path, kind, size: raw.size(), attributes }))
     }
 }
 

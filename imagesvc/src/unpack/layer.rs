@@ -4,7 +4,7 @@
 //! does not name are taken as the layers below have them, so that they keep their owner and mode; a symbolic
 //! link down there is followed within the root, as the container itself would.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 
 use super::entry::{Entry, Kind, shown};
 use super::inode::{finish_special, node, remove, set_attributes, set_opaque, times, whiteout};
@@ -33,10 +34,12 @@ pub(super) struct Layer {
     /// Parents by the path that entries call them.
     parents: HashMap<Vec<OsString>, Rc<Parent>>,
     /// Set last: whatever is written into a folder changes its time.
-    pub(super) folder_times: Vec<(PathBuf, (i64, u32))>,
+    folder_times: BTreeMap<PathBuf, (i64, u32)>,
+    folder_paths: u64,
     left: u64,
     limits: Limits,
     buffer: Vec<u8>,
+    cancel: CancellationToken,
 }
 
 pub(super) struct Parent {
@@ -54,7 +57,11 @@ pub(super) fn write_error(
 }
 
 impl Layer {
-    pub(super) fn open(target: &Target, limits: Limits) -> Result<Self, UnpackError> {
+    pub(super) fn open(
+        target: &Target,
+        limits: Limits,
+        cancel: CancellationToken,
+    ) -> Result<Self, UnpackError> {
         let open = |path: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| UnpackError::Write {
@@ -68,14 +75,20 @@ impl Layer {
             root: open(&target.folder)?,
             lower: lower.collect::<Result<_, UnpackError>>()?,
             parents: HashMap::new(),
-            folder_times: Vec::new(),
+            folder_times: BTreeMap::new(),
+            folder_paths: 0,
             left: limits.bytes,
             limits,
             buffer: vec![0; COPY_BUFFER],
+            cancel,
         })
     }
 
     pub(super) fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), UnpackError> {
+        if self.folder_paths > self.limits.folder_paths {
+            let limit = self.limits.folder_paths;
+            return Err(UnpackError::Limit { what: "bytes in the paths of folders", limit });
+        }
         let Some((name, folder)) = entry.path.split_last() else {
             return self.apply_to_root(entry);
         };
@@ -93,13 +106,21 @@ impl Layer {
         self.make(&parent, name, entry, content)
     }
 
+    /// A folder that is named again gets the time that was named last.
+    pub(super) fn set_time_at_the_end(&mut self, place: PathBuf, modified: (i64, u32)) {
+        let length = place.as_os_str().len() as u64;
+        if self.folder_times.insert(place, modified).is_none() {
+            self.folder_paths += length;
+        }
+    }
+
     fn apply_to_root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         if !matches!(entry.kind, Kind::Folder) {
             return Err(UnpackError::Refused { path: "/".to_owned(), why: "the root must be a folder" });
         }
         set_attributes(&self.root, &entry.attributes)
             .map_err(|e| write_error("set the attributes of", &[OsString::from("/")], e))?;
-        self.folder_times.push((PathBuf::new(), entry.attributes.modified));
+        self.set_time_at_the_end(PathBuf::new(), entry.attributes.modified);
         Ok(())
     }
 
@@ -131,7 +152,7 @@ impl Layer {
                 }
                 set_attributes(&folder, &entry.attributes).map_err(failed("set the attributes of"))?;
                 let place: PathBuf = parent.path.iter().map(OsString::as_os_str).chain([name]).collect();
-                self.folder_times.push((place, entry.attributes.modified));
+                self.set_time_at_the_end(place, entry.attributes.modified);
                 Ok(())
             }
             Kind::File => self.file(parent, name, entry, content),
@@ -158,23 +179,26 @@ impl Layer {
         entry: &Entry,
         content: &mut impl Read,
     ) -> Result<(), UnpackError> {
+        let too_much = || UnpackError::Limit { what: "bytes in files", limit: self.limits.bytes };
+        let left = self.left.checked_sub(entry.size).ok_or_else(too_much)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent.folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| write_error("make file", &entry.path, e))?;
         let mut file = std::fs::File::from(file);
+        // Whatever the parser hands out, it is not more than what was announced.
+        let mut content = content.take(entry.size);
         loop {
+            if self.cancel.is_cancelled() {
+                return Err(UnpackError::Cancelled);
+            }
             let count = content.read(&mut self.buffer).map_err(super::source::error_of)?;
             if count == 0 {
                 break;
             }
-            // Sparse entries can be larger than the layer itself.
-            self.left = self
-                .left
-                .checked_sub(count as u64)
-                .ok_or(UnpackError::Limit { what: "bytes in files", limit: self.limits.bytes })?;
             io::Write::write_all(&mut file, &self.buffer[..count])
                 .map_err(|e| write_error("write file", &entry.path, e))?;
         }
+        self.left = left;
         set_attributes(&file, &entry.attributes)
             .and_then(|()| Ok(rustix::fs::futimens(&file, &times(entry.attributes.modified))?))
             .map_err(|e| write_error("set the attributes of", &entry.path, e))

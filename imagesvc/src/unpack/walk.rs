@@ -131,7 +131,7 @@ impl Layer {
             attributes.mode = below.mode() & 0o7777;
             attributes.modified = (below.mtime(), u32::try_from(below.mtime_nsec()).unwrap_or_default());
             let place: PathBuf = path.iter().map(OsString::as_os_str).chain([part]).collect();
-            self.folder_times.push((place, attributes.modified));
+            self.set_time_at_the_end(place, attributes.modified);
         }
         set_attributes(made, &attributes)
     }

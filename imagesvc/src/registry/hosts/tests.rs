@@ -27,6 +27,7 @@ fn without_a_file_the_registry_itself_is_asked() {
         ("localhost:5000", "http://localhost:5000/v2"),
         ("127.0.0.1:5000", "http://127.0.0.1:5000/v2"),
         ("10.0.0.1:5000", "https://10.0.0.1:5000/v2"),
+        ("reg.example:443", "https://reg.example/v2"),
         ("localhost.example.com", "https://localhost.example.com/v2"),
     ] {
         let found = endpoints(&[], registry).unwrap();

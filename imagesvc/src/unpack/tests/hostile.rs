@@ -44,7 +44,7 @@ fn hostile_entries_are_refused() {
             "attributes of overlayfs",
             Tar::new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc")]).file("a", ""),
         ),
-        ("sparse", Tar::new().pax(&[("GNU.sparse.major", b"1")]).file("a", "")),
+        ("PAX sparse", Tar::new().pax(&[("GNU.sparse.major", b"1")]).file("a", "")),
         ("32-bit", Tar::new().pax(&[("uid", b"4294967296")]).file("a", "")),
         ("type is not known", Tar::new().raw(tar::EntryType::new(b'Z'), "a", "", 0o644, b"")),
         ("symbolic link to nothing", Tar::new().symlink("a", "")),
@@ -97,6 +97,62 @@ fn limits_and_digests_hold() {
     file.rewind().unwrap();
     let cancelled = apply(file, &target, &other, Limits::default(), &cancel);
     assert!(matches!(cancelled, Err(UnpackError::Cancelled)), "{cancelled:?}");
+}
+
+/// A file of one hole, in GNU's old form: 512 bytes of header stand for `size` bytes.
+fn sparse_bomb(size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("bomb").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.set_real_size(size);
+    gnu.sparse[0].set_offset(size);
+    gnu.sparse[0].set_length(0);
+    header.set_cksum();
+    let mut tar = Tar::new();
+    tar.0.append(&header, &b""[..]).unwrap();
+    tar.bytes()
+}
+
+#[test]
+fn holes_are_refused_and_not_read() {
+    let (_keep, target) = place();
+    let error = apply_bytes(&sparse_bomb(u64::MAX >> 1), &target, Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("GNU sparse files are not supported"), "{error}");
+    assert_empty(&target.folder);
+}
+
+#[test]
+fn a_file_that_announces_too_much_is_not_begun() {
+    let (_keep, target) = place();
+    let mut header = tar::Header::from_byte_slice(&Tar::new().file("a", "x").bytes()[..512]).clone();
+    header.set_size(1 << 30);
+    header.set_cksum();
+    let limits = Limits { bytes: 1 << 20, ..Limits::default() };
+    let error = apply_bytes(header.as_bytes(), &target, limits).unwrap_err();
+    assert!(matches!(error, UnpackError::Limit { what: "bytes in files", .. }), "{error:?}");
+    assert_empty(&target.folder);
+}
+
+#[test]
+fn a_folder_is_remembered_once_and_folders_are_limited() {
+    let (_keep, target) = place();
+    let limits = Limits { folder_paths: 8, ..Limits::default() };
+    let again = (0..50).fold(Tar::new(), |tar, _| tar.folder("folder/", 0o755));
+    let again = again.pax(&[("mtime", b"77")]).folder("folder/", 0o755).bytes();
+    apply_bytes(&again, &target, limits).unwrap();
+    assert_eq!(std::fs::metadata(target.folder.join("folder")).unwrap().mtime(), 77);
+    let (_keep, target) = place();
+    let many = (0..9).fold(Tar::new(), |tar, n| tar.folder(&format!("f{n}/"), 0o755)).bytes();
+    let error = apply_bytes(&many, &target, limits).unwrap_err();
+    assert!(
+        matches!(error, UnpackError::Limit { what: "bytes in the paths of folders", limit: 8 }),
+        "{error:?}"
+    );
 }
 
 #[test]
