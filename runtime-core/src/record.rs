@@ -12,7 +12,7 @@ use crate::gc::Roots;
 use crate::ids::{Namespace, SnapshotKey};
 use crate::lease::Resource;
 use crate::store::record::{Record, Table};
-use crate::store::{Read, StoreError};
+use crate::store::{Bucket, Read, StoreError};
 
 /// A typed blob: containerd's `google.protobuf.Any` without the `type.googleapis.com/` prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,10 +97,19 @@ pub struct ContainerRoots;
 impl Roots for ContainerRoots {
     fn roots(&self, namespace: &Namespace, from: &dyn Read) -> Result<Vec<Resource>, StoreError> {
         let listing = Table::<ContainerRecord>::new(namespace).list(from)?;
-        let snapshots = listing.records.into_iter().filter_map(|record| {
-            let key = SnapshotKey::parse(record.snapshot_key).ok()?;
-            Some(Resource::Snapshot { snapshotter: record.snapshotter, key })
-        });
-        Ok(snapshots.collect())
+        // What cannot be read may hold anything: nothing is garbage then.
+        if let Some(corrupt) = listing.corrupt.into_iter().next() {
+            return Err(corrupt);
+        }
+        let snapshot = |record: ContainerRecord| {
+            let key = SnapshotKey::parse(record.snapshot_key).map_err(|error| StoreError::Corrupt {
+                bucket: Bucket::in_namespace(namespace, ContainerRecord::BUCKET),
+                key: record.id,
+                why: error.to_string(),
+            })?;
+            Ok(Resource::Snapshot { snapshotter: record.snapshotter, key })
+        };
+        let in_snapshots = |record: &ContainerRecord| !record.snapshot_key.is_empty();
+        listing.records.into_iter().filter(in_snapshots).map(snapshot).collect()
     }
 }

@@ -16,7 +16,7 @@ use runtime_sys::{clock, pidfd};
 
 use crate::arguments::Arguments;
 use crate::oci_runtime::choice::{self, Choice};
-use crate::{cgroup, config};
+use crate::{cgroup, config, log};
 
 /// Exit code of a process that SIGKILL ended.
 const KILLED: u32 = 137;
@@ -49,9 +49,12 @@ fn delete_container(bundle: &Bundle, arguments: &Arguments) -> io::Result<()> {
         .arg("--root")
         .arg(choice.root)
         .args(["delete", "--force", &arguments.id])
-        .start()?;
-    // What it could not do is done below; its complaint is on our stderr.
-    pidfd::wait(child.pidfd())?;
+        .start();
+    // What it could not do is done below, also when it is gone itself; its complaint is on our stderr.
+    match child {
+        Ok(child) => drop(pidfd::wait(child.pidfd())?),
+        Err(error) => log::note(&format!("run the OCI runtime: {error}")),
+    }
     let Some(path) = config::read(&bundle.config()).map_err(io::Error::other)?.cgroups_path else {
         return Ok(());
     };

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use runtime_sys::mount::{Access, Overlay, detached_overlay};
+use runtime_sys::mount::{Access, Overlay, detached_overlay_at};
 use rustix::fs::{Mode, OFlags};
 
 use super::Mount;
@@ -27,10 +27,11 @@ pub enum PeekError {
     Kind { kind: String },
 }
 
-/// A folder that shows the snapshot read-only. What is written to the snapshot later may not show.
-pub fn peek(mounts: &[Mount]) -> Result<OwnedFd, PeekError> {
+/// A folder that shows the snapshot read-only. What is written to the snapshot later may not show. Kernels before
+/// 6.8 need the empty folder `scratch` for a moment.
+pub fn peek(mounts: &[Mount], scratch: &Path) -> Result<OwnedFd, PeekError> {
     match mounts {
-        [mount] if mount.kind == "overlay" => overlay(&layers(mount)),
+        [mount] if mount.kind == "overlay" => overlay(&layers(mount), scratch),
         [mount] if matches!(mount.kind.as_str(), "bind" | "rbind" | "none") => layer(&mount.source),
         other => Err(PeekError::Kind {
             kind: other.first().map_or_else(|| "none at all".to_owned(), |mount| mount.kind.clone()),
@@ -45,14 +46,14 @@ fn layers(mount: &Mount) -> Vec<String> {
     value("upperdir=").into_iter().chain(lower).map(str::to_owned).collect()
 }
 
-fn overlay(layers: &[String]) -> Result<OwnedFd, PeekError> {
+fn overlay(layers: &[String], scratch: &Path) -> Result<OwnedFd, PeekError> {
     match layers {
         // The kernel makes no read-only overlay of fewer than two layers.
         [] => Err(PeekError::Kind { kind: "overlay without layers".to_owned() }),
         [only] => layer(only),
         _ => {
             let parts = Overlay { lower: layers.to_vec(), ..Overlay::default() };
-            detached_overlay(&parts, Access::ReadOnly)
+            detached_overlay_at(&parts, Access::ReadOnly, scratch)
                 .map_err(|source| PeekError::Join { layers: layers.len(), source })
         }
     }

@@ -125,14 +125,17 @@ impl Shims {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
-            .create(bundle.path())
+            .create(bundle.rootfs())
             .map_err(|source| ShimError::Bundle { path: bundle.path().to_owned(), source })?;
         Ok(bundle)
     }
 
-    /// Takes the folder of a sandbox or container away, when nothing is mounted in it any more.
+    /// Takes the folder of a sandbox or container away. A root filesystem that is still mounted there is not
+    /// reached into.
     pub fn remove_bundle(&self, id: &str) -> Result<(), ShimError> {
         let bundle = self.bundle(id);
+        runtime_sys::mount::unmount_detached(&bundle.rootfs())
+            .map_err(|source| ShimError::Bundle { path: bundle.rootfs(), source })?;
         match std::fs::remove_dir_all(bundle.path()) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ShimError::Bundle { path: bundle.path().to_owned(), source })

@@ -38,10 +38,7 @@ pub enum Access {
 /// Those of the calls; EINVAL mostly means a missing folder or an unknown option, the kernel log has more.
 pub fn overlay(overlay: &Overlay, target: &Path, access: Access) -> io::Result<()> {
     match overlay_by_parts(overlay, target, access) {
-        // No fsopen (before 5.2, or a seccomp filter), or no `lowerdir+`.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
-            overlay_by_string(overlay, target, access)
-        }
+        Err(error) if by_parts_is_not_possible(&error) => overlay_by_string(overlay, target, access),
         result => result,
     }
 }
@@ -85,6 +82,31 @@ pub fn detached_overlay(overlay: &Overlay, access: Access) -> io::Result<std::os
         Access::ReadWrite => MountAttrFlags::empty(),
     };
     Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// As [`detached_overlay`], on kernels that cannot: it is mounted at `scratch` for a moment.
+///
+/// # Errors
+/// Those of the calls.
+pub fn detached_overlay_at(
+    overlay: &Overlay,
+    access: Access,
+    scratch: &Path,
+) -> io::Result<std::os::fd::OwnedFd> {
+    match detached_overlay(overlay, access) {
+        Err(error) if by_parts_is_not_possible(&error) => {}
+        result => return result,
+    }
+    overlay_by_string(overlay, scratch, access)?;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let opened = rustix::fs::open(scratch, flags, rustix::fs::Mode::empty());
+    unmount_detached(scratch)?;
+    Ok(opened?)
+}
+
+/// No fsopen (before 5.2, or a seccomp filter), or no `lowerdir+` (before 6.8).
+fn by_parts_is_not_possible(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM))
 }
 
 fn overlay_by_string(overlay: &Overlay, target: &Path, access: Access) -> io::Result<()> {
@@ -227,6 +249,24 @@ mod tests {
         fn drop(&mut self) {
             unmount_detached(&self.0).unwrap();
         }
+    }
+
+    #[test]
+    fn an_overlay_by_string_can_be_looked_into_without_staying_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (upper, lower, scratch) = (make("upper"), make("lower"), make("scratch"));
+        fs::File::create(format!("{lower}/below")).unwrap();
+        let overlay = Overlay { lower: vec![upper, lower], ..Overlay::default() };
+        overlay_by_string(&overlay, Path::new(&scratch), Access::ReadOnly).unwrap();
+        unmount_detached(Path::new(&scratch)).unwrap();
+        let look = detached_overlay_at(&overlay, Access::ReadOnly, Path::new(&scratch)).unwrap();
+        rustix::fs::statat(&look, "below", rustix::fs::AtFlags::empty()).unwrap();
+        assert!(!is_mount_point(Path::new(&scratch)).unwrap());
     }
 
     #[test]
