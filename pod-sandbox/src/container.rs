@@ -2,13 +2,15 @@
 
 mod create;
 pub(crate) mod driver;
+mod handle;
 mod start;
 mod state;
-mod teardown;
+pub(crate) mod teardown;
 
 pub use create::CreateError;
 pub(crate) use create::{CreateInput, EXTENSION, Extension, KIND_LABEL, create};
-pub use driver::ContainerError;
+pub use handle::ContainerError;
+pub(crate) use handle::ContainerHandle;
 pub use start::StartError;
 pub(crate) use start::recorded as recorded_exit;
 pub use state::ContainerState;

@@ -58,6 +58,10 @@ pub struct ContainerExit {
 /// One line of a pod's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
+    /// What was written down before could not be read.
+    Unreadable {
+        why: String,
+    },
     /// About to enter a stage.
     Entering(Stage),
     Shim {

@@ -12,6 +12,8 @@ use std::sync::Mutex;
 
 use crate::facts::Fact;
 
+/// Ending of a journal that was set aside.
+const ASIDE: &str = "unreadable";
 const MAGIC: &[u8; 8] = b"orlopod\x01";
 /// A boot id is a UUID in text.
 const BOOT_ID_LENGTH: usize = 36;
@@ -34,6 +36,14 @@ pub enum JournalError {
     Header { path: PathBuf },
     #[error("pod journal {path} is of another boot of the host")]
     OtherBoot { path: PathBuf },
+    #[error("pod journal {path} has a fact that this version does not know")]
+    UnknownFact {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("a fact of {length} bytes is too long for pod journal {path}")]
+    TooLong { path: PathBuf, length: usize },
     #[error("cannot encode a fact for pod journal {path}")]
     Encode {
         path: PathBuf,
@@ -46,19 +56,38 @@ pub enum JournalError {
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    file: Mutex<Tail>,
+}
+
+/// The file and how long it is with whole frames only.
+#[derive(Debug)]
+struct Tail {
+    file: File,
+    length: u64,
 }
 
 impl Journal {
-    /// A new journal; an old file of that name is replaced.
-    pub(crate) fn create(path: &Path, boot_id: &str) -> Result<Self, JournalError> {
+    /// A new journal with the facts that are known from the start. An old file of that name is replaced in one
+    /// step, so that a kill leaves the one or the other.
+    pub(crate) fn create(path: &Path, boot_id: &str, facts: &[Fact]) -> Result<Self, JournalError> {
         let at = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
-        let mut header = MAGIC.to_vec();
-        header.extend(padded(boot_id));
-        let mut file = options().create(true).truncate(true).open(path).map_err(at("create"))?;
-        file.write_all(&header).map_err(at("write"))?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(padded(boot_id));
+        for fact in facts {
+            bytes.extend(encode(path, fact)?);
+        }
+        let fresh = path.with_extension("new");
+        let mut file = options().create(true).truncate(true).open(&fresh).map_err(at("create"))?;
+        file.write_all(&bytes).map_err(at("write"))?;
+        std::fs::rename(&fresh, path).map_err(at("put in place"))?;
+        Self::at_end(path)
+    }
+
+    fn at_end(path: &Path) -> Result<Self, JournalError> {
+        let at = |action| move |source| JournalError::Io { action, path: path.to_owned(), source };
         let file = options().append(true).open(path).map_err(at("open"))?;
-        Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
+        let length = file.metadata().map_err(at("look at"))?.len();
+        Ok(Self { path: path.to_owned(), file: Mutex::new(Tail { file, length }) })
     }
 
     /// An existing journal and all it says. What follows a damaged frame is cut off.
@@ -75,36 +104,53 @@ impl Journal {
         if of_boot != padded(boot_id) {
             return Err(JournalError::OtherBoot { path: path.to_owned() });
         }
-        let (facts, good) = decode(frames);
-        let file = options().append(true).open(path).map_err(at("open"))?;
+        let (facts, good) = decode(path, frames)?;
         if good < frames.len() {
             tracing::warn!(journal = %path.display(), bytes = frames.len() - good, "cut off a torn end");
+            let file = options().open(path).map_err(at("open"))?;
             file.set_len((HEADER_LENGTH + good) as u64).map_err(at("truncate"))?;
         }
-        Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, facts))
+        Ok((Self::at_end(path)?, facts))
     }
 
-    /// Adds one fact; it is safe from the death of this process when this returns.
+    /// Adds one fact; it is safe from the death of this process when this returns. One that does not fit on the
+    /// disk leaves no half of itself, so that later ones can be read.
     pub(crate) fn append(&self, fact: &Fact) -> Result<(), JournalError> {
-        let frame =
-            encode(fact).map_err(|source| JournalError::Encode { path: self.path.clone(), source })?;
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.write_all(&frame).map_err(|source| JournalError::Io {
-            action: "append to",
-            path: self.path.clone(),
-            source,
-        })
+        let frame = encode(&self.path, fact)?;
+        let mut tail = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Err(source) = tail.file.write_all(&frame) {
+            let kept = tail.length;
+            if let Err(error) = tail.file.set_len(kept) {
+                tracing::error!(journal = %self.path.display(), %error, "half a fact stays");
+            }
+            return Err(JournalError::Io { action: "append to", path: self.path.clone(), source });
+        }
+        tail.length += frame.len() as u64;
+        Ok(())
     }
 }
 
-/// Takes the journal at `path` away; gone already is fine.
+/// Puts a journal that cannot be read beside its place, to be looked at.
+pub(crate) fn set_aside(path: &Path) -> Result<(), JournalError> {
+    let aside = path.with_extension(ASIDE);
+    std::fs::rename(path, &aside).map_err(|source| JournalError::Io {
+        action: "set aside",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Takes the journal at `path` away, and one that was set aside; gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), JournalError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(JournalError::Io { action: "remove", path: path.to_owned(), source })
+    for path in [path.to_owned(), path.with_extension(ASIDE)] {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(JournalError::Io { action: "remove", path, source });
+            }
+            Ok(()) | Err(_) => {}
         }
-        Ok(()) | Err(_) => Ok(()),
     }
+    Ok(())
 }
 
 fn options() -> OpenOptions {
@@ -119,8 +165,12 @@ fn padded(boot_id: &str) -> Vec<u8> {
     bytes
 }
 
-fn encode(fact: &Fact) -> Result<Vec<u8>, serde_json::Error> {
-    let payload = serde_json::to_vec(fact)?;
+fn encode(path: &Path, fact: &Fact) -> Result<Vec<u8>, JournalError> {
+    let payload =
+        serde_json::to_vec(fact).map_err(|source| JournalError::Encode { path: path.to_owned(), source })?;
+    if payload.len() > MAX_FRAME {
+        return Err(JournalError::TooLong { path: path.to_owned(), length: payload.len() });
+    }
     let mut frame = Vec::with_capacity(payload.len() + 8);
     frame.extend((payload.len() as u32).to_le_bytes());
     frame.extend(crc32fast::hash(&payload).to_le_bytes());
@@ -128,26 +178,27 @@ fn encode(fact: &Fact) -> Result<Vec<u8>, serde_json::Error> {
     Ok(frame)
 }
 
-/// The facts in front of the first damage, and how many bytes they take.
-fn decode(mut frames: &[u8]) -> (Vec<Fact>, usize) {
+/// The facts in front of the first damage, and how many bytes they take. A whole frame with a fact that is not
+/// understood is no damage: a later version wrote it, and nothing may be made of the rest without it.
+fn decode(path: &Path, mut frames: &[u8]) -> Result<(Vec<Fact>, usize), JournalError> {
     let whole = frames.len();
     let mut facts = Vec::new();
-    while let Some((fact, rest)) = decode_one(frames) {
+    while let Some((payload, rest)) = frame(frames) {
+        let fact = serde_json::from_slice(payload)
+            .map_err(|source| JournalError::UnknownFact { path: path.to_owned(), source })?;
         facts.push(fact);
         frames = rest;
     }
-    (facts, whole - frames.len())
+    Ok((facts, whole - frames.len()))
 }
 
-fn decode_one(frames: &[u8]) -> Option<(Fact, &[u8])> {
+/// The first frame's payload and what follows it; `None` when it is torn or damaged.
+fn frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = frames.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|n| *n <= MAX_FRAME)?;
     let (payload, rest) = rest.split_at_checked(length)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    Some((serde_json::from_slice(payload).ok()?, rest))
+    (crc32fast::hash(payload) == u32::from_le_bytes(*crc)).then_some((payload, rest))
 }
 
 #[cfg(test)]
@@ -168,7 +219,7 @@ mod tests {
 
     fn written(dir: &Path) -> PathBuf {
         let path = dir.join("pod");
-        let journal = Journal::create(&path, BOOT).expect("create");
+        let journal = Journal::create(&path, BOOT, &[]).expect("create");
         for fact in facts() {
             journal.append(&fact).expect("append");
         }
@@ -196,6 +247,28 @@ mod tests {
             assert_eq!(again.last(), Some(&Fact::Stopping));
             assert_eq!(again.len(), read.len() + 1);
         }
+    }
+
+    #[test]
+    fn a_fact_of_a_later_version_is_not_cut_off() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = written(dir.path());
+        let payload = br#"{"FactOfTomorrow":{}}"#;
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes.extend((payload.len() as u32).to_le_bytes());
+        bytes.extend(crc32fast::hash(payload).to_le_bytes());
+        bytes.extend(payload);
+        File::create(&path).and_then(|mut f| f.write_all(&bytes)).expect("write");
+        assert!(matches!(Journal::open(&path, BOOT), Err(JournalError::UnknownFact { .. })));
+        assert_eq!(std::fs::read(&path).expect("read"), bytes, "nothing is lost");
+    }
+
+    #[test]
+    fn a_journal_begins_with_what_is_known() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("pod");
+        drop(Journal::create(&path, BOOT, &facts()).expect("create"));
+        assert_eq!(Journal::open(&path, BOOT).expect("open").1, facts());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::{ContainerId, SandboxId};
 
-use crate::container::driver::ContainerHandle;
+use crate::container::ContainerHandle;
 use crate::pod::Pod;
+use crate::sandbox::SandboxState;
 use crate::sandbox::driver::SandboxHandle;
 use crate::spec::{ContainerMetadata, PodMetadata};
 use crate::view::ContainerView;
@@ -37,6 +38,14 @@ pub enum LookupError {
 }
 
 impl LookupError {
+    /// Nothing to do for what does not exist; an id that names nothing in particular stays an error.
+    pub(crate) fn unless_absent(self) -> Result<(), Self> {
+        match self {
+            Self::NotFound { .. } => Ok(()),
+            Self::Ambiguous { .. } | Self::Empty { .. } => Err(self),
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
@@ -57,6 +66,14 @@ struct Inner {
     sandbox_names: HashMap<PodMetadata, SandboxId>,
     container_names: HashMap<ContainerKey, ContainerId>,
     making: HashMap<Name, Arc<Gate>>,
+}
+
+impl Inner {
+    fn insert_container(&mut self, handle: ContainerHandle) {
+        let key = (handle.pod.id.clone(), handle.view.borrow().spec.metadata.clone());
+        self.container_names.insert(key, handle.id.clone());
+        self.containers.insert(handle.id.clone(), handle);
+    }
 }
 
 impl Registry {
@@ -91,11 +108,20 @@ impl Registry {
         }
     }
 
-    pub(crate) fn insert_container(&self, handle: ContainerHandle) {
-        let key = (handle.pod.id.clone(), handle.view.borrow().spec.metadata.clone());
+    /// A container made just now. False when its pod has been stopped or removed meanwhile: it is not to be then.
+    pub(crate) fn add_container(&self, handle: &ContainerHandle) -> bool {
+        let ready = |pod: &SandboxHandle| matches!(pod.view.borrow().state, SandboxState::Ready { .. });
         let mut inner = self.lock();
-        inner.container_names.insert(key, handle.id.clone());
-        inner.containers.insert(handle.id.clone(), handle);
+        if !inner.sandboxes.get(&handle.pod.id).is_some_and(ready) {
+            return false;
+        }
+        inner.insert_container(handle.clone());
+        true
+    }
+
+    /// A container found after a restart.
+    pub(crate) fn insert_container(&self, handle: ContainerHandle) {
+        self.lock().insert_container(handle);
     }
 
     pub(crate) fn remove_container(&self, view: &ContainerView) {

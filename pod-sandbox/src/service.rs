@@ -8,7 +8,7 @@ use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::record::{OCI_SPEC_TYPE, RuntimeInfo, SandboxRecord, TypedValue};
 use serde::{Deserialize, Serialize};
 
-use crate::container::driver::ContainerHandle;
+use crate::container::ContainerHandle;
 use crate::container::{ContainerError, CreateError, CreateInput, create};
 use crate::handler::UnknownHandler;
 use crate::journal::{Journal, JournalError};
@@ -112,6 +112,9 @@ impl PodService {
                 Claim::Taken(handle) => (handle, true),
             };
             let same = *handle.pod.spec == spec;
+            // A failure of before is no answer to this call: what is left of it is taken away and it is tried anew.
+            let failed_before = taken && matches!(*handle.setup.borrow(), SetupOutcome::Failed(_));
+            let same = same && !failed_before;
             let outcome = if same { settled(&handle).await } else { SetupOutcome::NotReady };
             match outcome {
                 SetupOutcome::Ready if still_ready(&handle) => return Ok(handle.pod.id.clone()),
@@ -142,8 +145,17 @@ impl PodService {
             .put_sandbox(record)
             .await
             .map_err(|source| RunError::Record { pod: name.to_owned(), source })?;
-        let journal = Journal::create(&self.services.paths.journal(&id), &self.services.settings.boot_id)
-            .map_err(|source| RunError::Journal { pod: name.to_owned(), source })?;
+        let journal =
+            Journal::create(&self.services.paths.journal(&id), &self.services.settings.boot_id, &[]);
+        let journal = match journal {
+            Ok(journal) => journal,
+            Err(source) => {
+                if let Err(error) = self.services.forget_sandbox(&id).await {
+                    tracing::warn!(sandbox = %id, error = %runtime_core::error::chain(&error), "left behind");
+                }
+                return Err(RunError::Journal { pod: name.to_owned(), source });
+            }
+        };
         let pod = Pod {
             files: self.services.paths.files(&id),
             id,
@@ -245,7 +257,7 @@ impl PodService {
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Arc<ContainerError>> {
         match self.registry.container(id) {
             Ok(handle) => handle.stop(grace).await,
-            Err(_) => Ok(()),
+            Err(error) => error.unless_absent().map_err(|error| Arc::new(ContainerError::Lookup(error))),
         }
     }
 
@@ -253,7 +265,7 @@ impl PodService {
     pub async fn remove_container(&self, id: &str) -> Result<(), Arc<ContainerError>> {
         match self.registry.container(id) {
             Ok(handle) => handle.remove().await,
-            Err(_) => Ok(()),
+            Err(error) => error.unless_absent().map_err(|error| Arc::new(ContainerError::Lookup(error))),
         }
     }
 

@@ -11,9 +11,11 @@ use runtime_core::ids::{ContainerId, Namespace, SnapshotKey};
 use runtime_core::record::{ContainerRecord, OCI_SPEC_TYPE, RuntimeInfo, TypedValue};
 use runtime_core::snapshot::peek::{PeekError, peek};
 use runtime_core::snapshot::{NewSnapshot, SnapshotError};
+use runtime_core::task::ShimError;
 use serde::{Deserialize, Serialize};
 
-use super::driver::{Begin, ContainerDriver, ContainerHandle};
+use super::driver::{Begin, ContainerDriver};
+use super::handle::ContainerHandle;
 use super::{ContainerState, teardown};
 use crate::cgroup;
 use crate::oci_spec::{self, OciSpecError, PodFiles, SpecInputs};
@@ -62,6 +64,12 @@ pub enum CreateError {
         #[source]
         source: PeekError,
     },
+    #[error("cannot make the bundle of container {name:?}")]
+    Bundle {
+        name: String,
+        #[source]
+        source: ShimError,
+    },
     #[error("cannot find the user of container {name:?}")]
     User {
         name: String,
@@ -90,7 +98,9 @@ impl CreateError {
             Self::User { source, .. } => source.kind(),
             Self::Spec { source, .. } => source.kind(),
             Self::Supersede { source, .. } => source.kind(),
-            Self::Record { .. } | Self::Encode { .. } | Self::Peek { .. } => ErrorKind::Internal,
+            Self::Record { .. } | Self::Encode { .. } | Self::Peek { .. } | Self::Bundle { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 }
@@ -137,8 +147,17 @@ pub(crate) async fn create(
     }
     let begin = Begin { view, task_exists: false, removing: false };
     let handle = ContainerDriver::spawn(services, registry, pod, begin);
-    registry.insert_container(handle.clone());
-    Ok(handle)
+    // The pod may have been stopped while a slow disk held this up.
+    if registry.add_container(&handle) {
+        return Ok(handle);
+    }
+    let pod = pod.id.to_string();
+    match handle.remove().await {
+        Ok(()) => Err(CreateError::PodNotReady { pod }),
+        Err(source) => {
+            Err(CreateError::Supersede { name: handle.view.borrow().spec.metadata.name.clone(), source })
+        }
+    }
 }
 
 async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Result<(), CreateError> {
@@ -155,7 +174,10 @@ async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Resul
         labels: BTreeMap::new(),
     };
     let mounts = services.snapshotter.prepare(&Namespace::k8s(), new).await.map_err(snapshot_failed)?;
-    let rootfs = peek(&mounts).map_err(|source| CreateError::Peek { name: name(), source })?;
+    let bundle = services.shims.make_bundle(view.id.as_str());
+    let bundle = bundle.map_err(|source| CreateError::Bundle { name: name(), source })?;
+    let rootfs =
+        peek(&mounts, &bundle.rootfs()).map_err(|source| CreateError::Peek { name: name(), source })?;
     let user = user::resolve(&rootfs, &view.spec.security, &view.image.config.user)
         .map_err(|source| CreateError::User { name: name(), source })?;
     make_host_paths(view).await?;

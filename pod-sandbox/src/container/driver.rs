@@ -8,22 +8,23 @@ use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::ContainerId;
-use runtime_core::task::ShimError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::handle::{ContainerError, ContainerHandle, Reply, Request};
 use super::start::{self, Running, StartError};
 use super::{ContainerState, teardown};
 use crate::facts::{ContainerExit, ExitReason, Fact};
-use crate::journal::JournalError;
-use crate::pod::{NoShim, Pod};
-use crate::registry::{LookupError, Registry};
-use crate::services::{Services, StoreFailed};
+use crate::pod::Pod;
+use crate::registry::Registry;
+use crate::services::Services;
 use crate::view::ContainerView;
 
 /// Requests that may wait for one container.
 const REQUEST_CAPACITY: usize = 64;
+/// The longest grace period that is waited for; longer ones are as good as for ever.
+const MAX_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Between two tries to delete a task.
 const DELETE_RETRY: Duration = Duration::from_secs(10);
 /// How often SIGKILL is repeated to a process that does not go.
@@ -32,131 +33,10 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 const KILL_TRIES: u32 = 12;
 
 const SIGKILL: i32 = 9;
+/// What a status keeps of an error, in characters.
+const MAX_MESSAGE: usize = 4096;
 /// containerd's exit code of a container that could not be started.
 const START_ERROR: i32 = 128;
-
-#[derive(Debug, thiserror::Error)]
-pub enum ContainerError {
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
-    #[error("container {id} was removed meanwhile")]
-    Removed { id: ContainerId },
-    #[error("container {id} is {state} and cannot be started")]
-    NotStartable { id: ContainerId, state: &'static str },
-    #[error("cannot start container {id}")]
-    Start {
-        id: ContainerId,
-        #[source]
-        source: StartError,
-    },
-    #[error("cannot signal container {id}")]
-    Kill {
-        id: ContainerId,
-        #[source]
-        source: ShimError,
-    },
-    #[error("cannot reach container {id}")]
-    NoShim {
-        id: ContainerId,
-        #[source]
-        source: NoShim,
-    },
-    #[error("container {id} does not die of SIGKILL")]
-    Unkillable { id: ContainerId },
-    #[error("cannot delete the task of container {id}")]
-    Delete {
-        id: ContainerId,
-        #[source]
-        source: ShimError,
-    },
-    #[error("cannot take away the files of container {id}")]
-    Remove {
-        id: ContainerId,
-        #[source]
-        source: teardown::RemoveError,
-    },
-    #[error("cannot record what happened to container {id}")]
-    Journal {
-        id: ContainerId,
-        #[source]
-        source: JournalError,
-    },
-    #[error("cannot change the record of container {id}")]
-    Record {
-        id: ContainerId,
-        #[source]
-        source: StoreFailed,
-    },
-}
-
-impl ContainerError {
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Lookup(source) => source.kind(),
-            Self::Removed { .. } => ErrorKind::NotFound,
-            Self::NotStartable { .. } => ErrorKind::FailedPrecondition,
-            Self::Start { source, .. } => source.kind(),
-            Self::Kill { source, .. } | Self::Delete { source, .. } => source.kind(),
-            Self::NoShim { .. } => ErrorKind::Unavailable,
-            Self::Unkillable { .. } => ErrorKind::DeadlineExceeded,
-            Self::Remove { .. } | Self::Journal { .. } | Self::Record { .. } => ErrorKind::Internal,
-        }
-    }
-}
-
-pub(crate) type Outcome = Result<(), Arc<ContainerError>>;
-type Reply = oneshot::Sender<Outcome>;
-
-#[derive(Debug)]
-pub(crate) enum Request {
-    Start(Reply),
-    /// The stop signal, then SIGKILL when the grace period is over.
-    Stop(Duration, Reply),
-    /// SIGKILL; answered when the task is deleted, too.
-    End(Reply),
-    Remove(Reply),
-}
-
-/// The way to a container's driver.
-#[derive(Clone, Debug)]
-pub(crate) struct ContainerHandle {
-    pub(crate) id: ContainerId,
-    pub(crate) pod: Arc<Pod>,
-    pub(crate) view: watch::Receiver<ContainerView>,
-    requests: mpsc::Sender<Request>,
-}
-
-impl ContainerHandle {
-    pub(crate) async fn start(&self) -> Outcome {
-        self.ask(Request::Start).await
-    }
-
-    pub(crate) async fn stop(&self, grace: Duration) -> Outcome {
-        self.gone_is_fine(self.ask(|reply| Request::Stop(grace, reply)).await)
-    }
-
-    pub(crate) async fn end(&self) -> Outcome {
-        self.gone_is_fine(self.ask(Request::End).await)
-    }
-
-    pub(crate) async fn remove(&self) -> Outcome {
-        self.gone_is_fine(self.ask(Request::Remove).await)
-    }
-
-    async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Outcome {
-        let (reply, answer) = oneshot::channel();
-        let gone = || Arc::new(ContainerError::Removed { id: self.id.clone() });
-        self.requests.send(request(reply)).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    fn gone_is_fine(&self, outcome: Outcome) -> Outcome {
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-}
 
 /// A SIGKILL that is due, or repeated.
 #[derive(Clone, Copy)]
@@ -172,6 +52,10 @@ pub(crate) struct ContainerDriver {
     id: ContainerId,
     view: watch::Sender<ContainerView>,
     requests: mpsc::Receiver<Request>,
+    /// The start under way, or the look at one that a daemon before this one left.
+    starting: Option<JoinHandle<StartEnd>>,
+    /// Those who asked for it.
+    start_waiters: Vec<Reply>,
     /// Watches the running task; `Some` from start to exit.
     exit: Option<JoinHandle<Option<ContainerExit>>>,
     /// The shim still has a task of ours, running or not.
@@ -181,6 +65,9 @@ pub(crate) struct ContainerDriver {
     ending: Vec<Reply>,
     removing: Vec<Reply>,
 }
+
+/// What became of a start: `None` inside when nothing runs and nothing is left, `None` outside when the daemon stops.
+type StartEnd = Option<Result<Option<Running>, StartError>>;
 
 /// How a driver begins: created just now, or found after a restart.
 pub(crate) struct Begin {
@@ -206,6 +93,8 @@ impl ContainerDriver {
             id: view.id.clone(),
             view: watch::Sender::new(view),
             requests,
+            starting: None,
+            start_waiters: Vec::new(),
             exit: None,
             task_exists,
             deadline: None,
@@ -224,7 +113,7 @@ impl ContainerDriver {
     }
 
     async fn run(mut self, removing: bool) {
-        self.resume().await;
+        self.resume();
         if removing {
             let (reply, _) = oneshot::channel();
             self.removing.push(reply);
@@ -232,11 +121,13 @@ impl ContainerDriver {
         }
         while !self.settle().await {
             let deadline = self.deadline;
-            let owes = self.exit.is_none() && self.task_exists;
-            let exit = self.exit.as_mut();
+            let owes = self.is_idle() && self.task_exists;
+            let (starting, exit) = (self.starting.as_mut(), self.exit.as_mut());
             tokio::select! {
                 // Cancel-safe: the join handle stays and is polled again.
-                exit = watched(exit) => self.exited(exit).await,
+                end = joined(starting) => self.start_ended(end).await,
+                // Cancel-safe: the join handle stays and is polled again.
+                exit = joined(exit) => self.exited(exit).await,
                 // Cancel-safe: a timer. The task was not deleted, which is tried again.
                 () = tokio::time::sleep(DELETE_RETRY), if owes => {}
                 // Cancel-safe: a timer.
@@ -251,20 +142,13 @@ impl ContainerDriver {
     }
 
     /// After a restart: watch what runs, and find out how a start ended that was under way.
-    async fn resume(&mut self) {
+    fn resume(&mut self) {
         match self.state() {
             ContainerState::Running { .. } | ContainerState::Stopping { .. } => self.watch(),
             ContainerState::Starting => {
-                let found = start::find_out(&self.services, &self.pod, &self.id).await;
-                match found {
-                    Ok(Some(running)) => self.started(running),
-                    Ok(None) => {
-                        self.task_exists = false;
-                        self.note(Fact::StartUndone { container: self.id.clone() });
-                    }
-                    Err(error) if error.is_final() => self.start_failed(&error),
-                    Err(error) => self.unknown(&error),
-                }
+                let (services, pod, id) = (self.services.clone(), self.pod.clone(), self.id.clone());
+                let look = async move { start::find_out(&services, &pod, &id).await };
+                self.starting = Some(self.services.tasks.spawn_endless("interrupted start", look));
             }
             ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Unknown { .. } => {}
         }
@@ -272,12 +156,13 @@ impl ContainerDriver {
 
     async fn answer(&mut self, request: Request) {
         match request {
-            Request::Start(reply) => {
-                let outcome = self.start().await;
-                let _ = reply.send(outcome.map_err(Arc::new));
-            }
+            Request::Start(reply) => self.start(reply),
             Request::Stop(grace, reply) => {
-                self.stopping.push(reply);
+                match self.state() {
+                    // Whatever runs there is killed first.
+                    ContainerState::Unknown { .. } => self.ending.push(reply),
+                    _ => self.stopping.push(reply),
+                }
                 self.stop(grace).await;
             }
             Request::End(reply) => {
@@ -292,38 +177,67 @@ impl ContainerDriver {
         }
     }
 
-    async fn start(&mut self) -> Result<(), ContainerError> {
-        let state = match self.state() {
+    /// Begins a start. Who asks for one that is under way waits for it, too.
+    fn start(&mut self, reply: Reply) {
+        let refused = match self.state() {
             ContainerState::Created => None,
             // A retry of a start that succeeded.
-            ContainerState::Running { .. } => return Ok(()),
-            ContainerState::Starting => Some("starting"),
+            ContainerState::Running { .. } => return drop(reply.send(Ok(()))),
+            ContainerState::Starting => return self.start_waiters.push(reply),
             ContainerState::Stopping { .. } => Some("stopping"),
             ContainerState::Exited { .. } => Some("exited"),
             ContainerState::Unknown { .. } => Some("in an unknown state"),
         };
-        if let Some(state) = state {
-            return Err(ContainerError::NotStartable { id: self.id.clone(), state });
+        if let Some(state) = refused {
+            let error = ContainerError::NotStartable { id: self.id.clone(), state };
+            return drop(reply.send(Err(Arc::new(error))));
         }
-        let journal = |source| ContainerError::Journal { id: self.id.clone(), source };
-        self.pod.record(&Fact::Starting { container: self.id.clone() }).map_err(journal)?;
+        if let Err(source) = self.pod.record(&Fact::Starting { container: self.id.clone() }) {
+            let error = ContainerError::Journal { id: self.id.clone(), source };
+            return drop(reply.send(Err(Arc::new(error))));
+        }
+        self.publish(ContainerState::Starting);
         self.task_exists = true;
-        let view = self.view.borrow().clone();
-        match start::start(&self.services, &self.pod, &view).await {
-            Ok(running) => {
+        self.start_waiters.push(reply);
+        let (services, pod, view) = (self.services.clone(), self.pod.clone(), self.view.borrow().clone());
+        let start = async move { start::start(&services, &pod, &view).await.map(Some) };
+        self.starting = Some(self.services.tasks.spawn_endless("container start", start));
+    }
+
+    async fn start_ended(&mut self, end: Result<Option<Running>, StartError>) {
+        self.starting = None;
+        let outcome = match end {
+            Ok(Some(running)) => {
                 self.started(running);
                 Ok(())
             }
+            Ok(None) => {
+                self.note(Fact::StartUndone { container: self.id.clone() });
+                Err(Arc::new(ContainerError::NotStartable { id: self.id.clone(), state: "not started" }))
+            }
+            Err(StartError::Stuck) => {
+                self.publish(ContainerState::Unknown { why: StartError::Stuck.to_string() });
+                Err(Arc::new(ContainerError::Start { id: self.id.clone(), source: StartError::Stuck }))
+            }
             Err(source) => {
                 self.start_failed(&source);
-                Err(ContainerError::Start { id: self.id.clone(), source })
+                Err(Arc::new(ContainerError::Start { id: self.id.clone(), source }))
             }
+        };
+        for reply in self.start_waiters.drain(..) {
+            let _ = reply.send(outcome.clone());
+        }
+        // Asked to end while it was starting: now there is something to signal.
+        if self.exit.is_some() && !(self.ending.is_empty() && self.removing.is_empty()) {
+            self.kill_now().await;
+        } else if self.exit.is_some() && !self.stopping.is_empty() {
+            self.ask_to_end().await;
         }
     }
 
     /// A start that was tried and failed is the container's end, with the reason that kubectl shows.
     fn start_failed(&mut self, error: &StartError) {
-        let message = runtime_core::error::chain(error);
+        let message: String = runtime_core::error::chain(error).chars().take(MAX_MESSAGE).collect();
         if error.is_final() {
             let at = self.services.clock.now();
             let exit = ContainerExit { code: START_ERROR, reason: ExitReason::StartError, message, at };
@@ -346,17 +260,23 @@ impl ContainerDriver {
     }
 
     async fn stop(&mut self, grace: Duration) {
-        if self.exit.is_none() {
+        if self.is_idle() {
             return;
         }
         if grace.is_zero() {
             return self.kill_now().await;
         }
-        let at = Instant::now() + grace;
+        // A kubelet may send the largest number there is.
+        let at = Instant::now() + grace.min(MAX_GRACE);
         let sooner = self.deadline.is_none_or(|deadline| at < deadline.at);
         if sooner {
             self.deadline = Some(Deadline { at, kills: 0 });
         }
+        self.ask_to_end().await;
+    }
+
+    /// The stop signal, once; one that is still starting gets it as soon as it runs.
+    async fn ask_to_end(&mut self) {
         if let ContainerState::Running { pid, since } = self.state() {
             self.publish(ContainerState::Stopping { pid, since });
             let signal = self.services.stop_signal(&self.view.borrow());
@@ -364,8 +284,13 @@ impl ContainerDriver {
         }
     }
 
+    /// Nothing runs and nothing is being started.
+    fn is_idle(&self) -> bool {
+        self.exit.is_none() && self.starting.is_none()
+    }
+
     async fn kill_now(&mut self) {
-        if self.exit.is_some() {
+        if !self.is_idle() {
             self.deadline = Some(Deadline { at: Instant::now(), kills: 0 });
             self.escalate().await;
         }
@@ -411,7 +336,12 @@ impl ContainerDriver {
 
     /// Does what an ended container still owes, and answers those who wait for it. True when it is removed.
     async fn settle(&mut self) -> bool {
-        if self.exit.is_some() {
+        if !self.is_idle() {
+            return false;
+        }
+        // Nothing is taken away on suspicion: what cannot be told waits to be stopped or removed.
+        let asked = !(self.stopping.is_empty() && self.ending.is_empty() && self.removing.is_empty());
+        if matches!(self.state(), ContainerState::Unknown { .. }) && !asked {
             return false;
         }
         for reply in self.stopping.drain(..) {
@@ -460,10 +390,6 @@ impl ContainerDriver {
         self.view.borrow().state.clone()
     }
 
-    fn unknown(&self, error: &StartError) {
-        self.publish(ContainerState::Unknown { why: runtime_core::error::chain(error) });
-    }
-
     /// Records a fact and shows what follows from it. A journal that cannot be written is reported: the state
     /// shown is still the truth of this process, and the exit file tells the next one.
     fn note(&self, fact: Fact) {
@@ -478,16 +404,13 @@ impl ContainerDriver {
     }
 }
 
-/// The exit of the watched task; never without one.
-async fn watched(exit: Option<&mut JoinHandle<Option<ContainerExit>>>) -> ContainerExit {
-    let Some(handle) = exit else {
-        return std::future::pending().await;
-    };
-    match handle.await {
-        Ok(Some(exit)) => exit,
-        // The daemon stops, and this driver with it.
+/// The result of a task; never without one, and never once the daemon stops, as this driver ends with it.
+async fn joined<T>(task: Option<&mut JoinHandle<Option<T>>>) -> T {
+    let Some(task) = task else { return std::future::pending().await };
+    match task.await {
+        Ok(Some(result)) => result,
         Ok(None) => std::future::pending().await,
-        Err(error) => unreachable!("the exit watcher neither panics nor is aborted: {error}"),
+        Err(error) => unreachable!("a driver's task neither panics nor is aborted: {error}"),
     }
 }
 

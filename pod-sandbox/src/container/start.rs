@@ -163,8 +163,13 @@ pub(crate) async fn find_out(
     pod: &Pod,
     id: &ContainerId,
 ) -> Result<Option<Running>, StartError> {
-    let Ok(shim) = pod.shim().await else {
-        return Ok(None);
+    let shim = loop {
+        match pod.shim().await {
+            Ok(shim) => break shim,
+            // It died: what it left is taken away, and the container can be started no more.
+            Err(NoShim::Gone { .. }) => return Ok(None),
+            Err(NoShim::NotAttached { .. }) => {}
+        }
     };
     let deadline = tokio::time::Instant::now() + INTERRUPTED_START;
     loop {
@@ -197,8 +202,13 @@ pub(crate) async fn wait(services: Arc<Services>, pod: Arc<Pod>, id: ContainerId
         if let Some(exit) = recorded(&services, &id) {
             return exit;
         }
-        let Ok(shim) = pod.shim().await else {
-            return recorded(&services, &id).unwrap_or_else(|| died_with_shim(&services));
+        let shim = match pod.shim().await {
+            Ok(shim) => shim,
+            // It lives and does not answer yet: nobody knows an exit of its containers.
+            Err(NoShim::NotAttached { .. }) => continue,
+            Err(NoShim::Gone { .. }) => {
+                return recorded(&services, &id).unwrap_or_else(|| died_with_shim(&services));
+            }
         };
         let waited = shim.wait(id.as_str()).await;
         if let Some(exit) = recorded(&services, &id) {

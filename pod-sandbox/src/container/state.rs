@@ -47,6 +47,7 @@ impl ContainerState {
             Fact::StartUndone { .. } => Self::Created,
             Fact::Started { pid, at, .. } => Self::Running { pid: *pid, since: *at },
             Fact::Exited { exit, .. } => Self::Exited { since: self.started_at(), exit: exit.clone() },
+            Fact::Unreadable { why } => Self::Unknown { why: why.clone() },
             Fact::ShimDied { at } => self.after_shim_death(*at),
             Fact::Entering(_)
             | Fact::Shim { .. }

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime_core::ids::SandboxId;
 use tokio::sync::Semaphore;
 
-use super::plan::{PlannedContainer, PlannedPod, ShimPlan};
+use super::plan::{JournalPlan, Plan, PlannedContainer, PlannedPod, ShimPlan};
 use crate::container::driver::{Begin as ContainerBegin, ContainerDriver};
+use crate::container::teardown;
+use crate::facts::Fact;
+use crate::journal::{self, Journal, JournalError};
 use crate::pod::{Pod, ShimCell, ShimSlot};
 use crate::registry::Registry;
 use crate::sandbox::driver::{Begin, SandboxDriver};
 use crate::services::Services;
+use crate::view::ContainerView;
 
 /// Shims attached at once: each costs a connect and one file read, and reads never wait for it.
 const ATTACHING: usize = 16;
@@ -18,9 +23,12 @@ const ATTACHING: usize = 16;
 const ATTACH_TRIES: u32 = 50;
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) fn execute(services: &Arc<Services>, registry: &Arc<Registry>, plan: Vec<PlannedPod>) {
+pub(super) fn execute(services: &Arc<Services>, registry: &Arc<Registry>, plan: Plan) {
+    for view in plan.orphans {
+        services.tasks.spawn_endless("remove orphan", remove_orphan(services.clone(), view));
+    }
     let slots = Arc::new(Semaphore::new(ATTACHING));
-    for planned in plan {
+    for planned in plan.pods {
         revive(services, registry, &slots, planned);
     }
 }
@@ -33,20 +41,22 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
         tracing::error!(sandbox = %planned.id, "no runtime handler is configured, the pod is left alone");
         return;
     };
+    let journal = match journal(services, &planned.id, planned.journal, &planned.learned) {
+        Ok(journal) => journal,
+        Err(error) => {
+            tracing::error!(sandbox = %planned.id, error = %runtime_core::error::chain(&error), "the pod is left alone");
+            return;
+        }
+    };
     let pod = Pod {
         files: services.paths.files(&planned.id),
         id: planned.id,
         spec: planned.spec,
         created_at: planned.created_at,
-        journal: planned.journal,
+        journal,
         handler,
         shim: ShimCell::default(),
     };
-    for fact in &planned.learned {
-        if let Err(error) = pod.record(fact) {
-            tracing::error!(sandbox = %pod.id, error = %runtime_core::error::chain(&error), "fact not recorded");
-        }
-    }
     let pod = Arc::new(pod);
     // Containers first: the pod's driver may begin by ending them.
     for PlannedContainer { view, task_exists, removing } in planned.containers {
@@ -61,6 +71,42 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
     }
     let begin = Begin::Recovered { facts: planned.facts };
     registry.insert_sandbox(SandboxDriver::spawn(services, registry, pod, begin));
+}
+
+/// The pod's journal, with the facts that were learned in it.
+fn journal(
+    services: &Services,
+    id: &SandboxId,
+    plan: JournalPlan,
+    learned: &[Fact],
+) -> Result<Journal, JournalError> {
+    let path = services.paths.journal(id);
+    let boot_id = &services.settings.boot_id;
+    match plan {
+        JournalPlan::GoOn(journal) => {
+            for fact in learned {
+                journal.append(fact)?;
+            }
+            Ok(journal)
+        }
+        JournalPlan::Begin => Journal::create(&path, boot_id, learned),
+        JournalPlan::SetAsideAndBegin => {
+            journal::set_aside(&path)?;
+            Journal::create(&path, boot_id, learned)
+        }
+    }
+}
+
+/// What a creation left that a removal of its pod overtook. It never ran.
+async fn remove_orphan(services: Arc<Services>, view: ContainerView) {
+    match teardown::remove(&services, &view).await {
+        Ok(()) => {
+            tracing::info!(container = %view.id, sandbox = %view.sandbox, "a container without a pod was removed")
+        }
+        Err(error) => {
+            tracing::error!(container = %view.id, error = %runtime_core::error::chain(&error), "a container without a pod stays");
+        }
+    }
 }
 
 /// Connects to a shim whose process lives; when it cannot be reached in the end, it counts as gone.

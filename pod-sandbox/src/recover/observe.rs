@@ -1,6 +1,6 @@
 //! What recovery finds: durable records, journals, exit files, living shims. Reads only, and asks no shim.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::record::{ContainerRecord, SandboxRecord};
@@ -11,19 +11,16 @@ use crate::journal::{self, Journal, JournalError};
 use crate::service::{EXTENSION, Extension};
 use crate::services::{Services, StoreFailed};
 
-/// What a pod's journal said.
+/// What a pod's journal said. Nothing is made or changed by looking.
 #[derive(Debug)]
 pub(super) enum JournalFound {
     Read(Journal, Vec<Fact>),
-    /// There is none of this boot; `new` is ready to be used.
-    Absent {
-        new: Journal,
-        /// The pod was made in this boot, so its set-up never began.
-        same_boot: bool,
-    },
+    /// There is none, although the pod was made in this boot: its set-up never began.
+    Absent,
+    /// It is of an earlier boot of the host.
+    OtherBoot,
     /// It is there and cannot be read.
     Unreadable {
-        new: Journal,
         why: String,
     },
 }
@@ -46,12 +43,21 @@ pub(super) struct ObservedPod {
     pub(super) containers: Vec<ObservedContainer>,
 }
 
-pub(super) fn observe(services: &Services) -> Result<Vec<ObservedPod>, StoreFailed> {
+/// All that recovery has to decide about.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub(super) pods: Vec<ObservedPod>,
+    /// Containers whose pod is certainly gone.
+    pub(super) orphans: Vec<ObservedContainer>,
+}
+
+pub(super) fn observe(services: &Services) -> Result<Observed, StoreFailed> {
     let mut containers = containers_by_pod(services)?;
     let listing = Services::sandboxes().list(&*services.store)?;
     for corrupt in &listing.corrupt {
         tracing::error!(error = %runtime_core::error::chain(corrupt), "a pod's record is damaged and left alone");
     }
+    let known: BTreeSet<String> = listing.records.iter().map(|record| record.id.clone()).collect();
     let mut pods = Vec::new();
     for record in listing.records {
         let own = containers.remove(&record.id).unwrap_or_default();
@@ -59,11 +65,17 @@ pub(super) fn observe(services: &Services) -> Result<Vec<ObservedPod>, StoreFail
             pods.push(pod);
         }
     }
-    for orphan in containers.into_values().flatten() {
-        tracing::error!(container = %orphan.id, sandbox = orphan.record.sandbox_id, "a container's pod is not recorded");
-    }
     drop_strange_journals(services, &pods);
-    Ok(pods)
+    // A pod whose record is damaged is there all the same.
+    let certain = listing.corrupt.is_empty();
+    let (orphans, unclear): (Vec<_>, Vec<_>) = containers
+        .into_values()
+        .flatten()
+        .partition(|found| certain && !known.contains(&found.record.sandbox_id));
+    for found in unclear {
+        tracing::error!(container = %found.id, sandbox = found.record.sandbox_id, "a container's pod cannot be read");
+    }
+    Ok(Observed { pods, orphans })
 }
 
 fn pod(
@@ -80,32 +92,20 @@ fn pod(
             return None;
         }
     };
-    let journal = match journal(services, &id, &extension.boot_id) {
-        Ok(journal) => journal,
-        Err(error) => {
-            tracing::error!(sandbox = %id, error = %runtime_core::error::chain(&error), "no journal for the pod");
-            return None;
-        }
-    };
+    let journal = journal(services, &id, &extension.boot_id);
     let shim_alive = services.shims.is_alive(id.as_str());
     Some(ObservedPod { id, record, extension, journal, shim_alive, containers })
 }
 
-fn journal(services: &Services, id: &SandboxId, made_in: &str) -> Result<JournalFound, JournalError> {
-    let path = services.paths.journal(id);
+fn journal(services: &Services, id: &SandboxId, made_in: &str) -> JournalFound {
     let boot = &services.settings.boot_id;
-    match Journal::open(&path, boot) {
-        Ok((journal, facts)) => Ok(JournalFound::Read(journal, facts)),
-        Err(JournalError::OtherBoot { .. }) => {
-            Ok(JournalFound::Absent { new: Journal::create(&path, boot)?, same_boot: false })
-        }
+    match Journal::open(&services.paths.journal(id), boot) {
+        Ok((journal, facts)) => JournalFound::Read(journal, facts),
+        Err(JournalError::OtherBoot { .. }) => JournalFound::OtherBoot,
         Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(JournalFound::Absent { new: Journal::create(&path, boot)?, same_boot: made_in == boot })
+            if made_in == boot { JournalFound::Absent } else { JournalFound::OtherBoot }
         }
-        Err(error) => {
-            let why = runtime_core::error::chain(&error);
-            Ok(JournalFound::Unreadable { new: Journal::create(&path, boot)?, why })
-        }
+        Err(error) => JournalFound::Unreadable { why: runtime_core::error::chain(&error) },
     }
 }
 
@@ -143,7 +143,9 @@ fn drop_strange_journals(services: &Services, pods: &[ObservedPod]) {
     for entry in entries {
         let name = entry.file_name();
         let known = pods.iter().any(|pod| name.to_str() == Some(pod.id.as_str()));
-        let ours = name.to_str().is_some_and(|name| SandboxId::parse(name).is_ok());
+        // One that was set aside has an ending, and is there to be looked at.
+        let plain = |name: &str| !name.contains('.') && SandboxId::parse(name).is_ok();
+        let ours = name.to_str().is_some_and(plain);
         if ours
             && !known
             && Services::sandboxes().get(&*services.store, &name.to_string_lossy()).is_ok_and(|r| r.is_none())

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use runtime_core::clock::Timestamp;
 use runtime_core::ids::{SandboxId, SnapshotKey};
 
-use super::observe::{JournalFound, ObservedContainer, ObservedPod};
+use super::observe::{JournalFound, Observed, ObservedContainer, ObservedPod};
 use crate::container::ContainerState;
-use crate::facts::{ContainerExit, ExitReason, Fact, Stage};
+use crate::facts::{ContainerExit, ExitReason, Fact};
 use crate::journal::Journal;
 use crate::sandbox::{SandboxFacts, SandboxState};
 use crate::spec::PodSpec;
@@ -21,12 +21,22 @@ pub(super) enum ShimPlan {
     Gone,
 }
 
+/// Where the pod's facts go from now on.
+#[derive(Debug)]
+pub(super) enum JournalPlan {
+    GoOn(Journal),
+    /// A new journal that begins with the facts learned.
+    Begin,
+    /// As before, and the one that cannot be read is kept beside it.
+    SetAsideAndBegin,
+}
+
 #[derive(Debug)]
 pub(super) struct PlannedPod {
     pub(super) id: SandboxId,
     pub(super) spec: Arc<PodSpec>,
     pub(super) created_at: Timestamp,
-    pub(super) journal: Journal,
+    pub(super) journal: JournalPlan,
     pub(super) facts: SandboxFacts,
     pub(super) shim: ShimPlan,
     /// Facts that happened while nobody was there to write them down.
@@ -41,27 +51,44 @@ pub(super) struct PlannedContainer {
     pub(super) removing: bool,
 }
 
-pub(super) fn plan(observed: Vec<ObservedPod>, now: Timestamp) -> Vec<PlannedPod> {
-    observed.into_iter().map(|pod| plan_pod(pod, now)).collect()
+/// Everything that recovery does.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) pods: Vec<PlannedPod>,
+    /// To be taken away: their pod is gone.
+    pub(super) orphans: Vec<ContainerView>,
+}
+
+pub(super) fn plan(observed: Observed, now: Timestamp) -> Plan {
+    let orphan = |found: ObservedContainer| {
+        let sandbox = SandboxId::parse(found.record.sandbox_id.clone()).ok()?;
+        Some(view(found, &sandbox, ContainerState::Created))
+    };
+    Plan {
+        pods: observed.pods.into_iter().map(|pod| plan_pod(pod, now)).collect(),
+        orphans: observed.orphans.into_iter().filter_map(orphan).collect(),
+    }
 }
 
 fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
-    let (journal, history) = match pod.journal {
-        JournalFound::Read(journal, facts) => (journal, History::Known(facts)),
-        JournalFound::Absent { new, same_boot: true } => (new, History::Known(Vec::new())),
-        JournalFound::Absent { new, same_boot: false } => (new, History::OtherBoot),
-        JournalFound::Unreadable { new, why } => (new, History::Unreadable(why)),
+    let rebooted = matches!(pod.journal, JournalFound::OtherBoot);
+    let (journal, mut past, mut learned) = match pod.journal {
+        JournalFound::Read(journal, facts) => (JournalPlan::GoOn(journal), facts, Vec::new()),
+        JournalFound::Absent => (JournalPlan::Begin, Vec::new(), Vec::new()),
+        JournalFound::OtherBoot => (JournalPlan::Begin, Vec::new(), vec![Fact::Stopped { at: now }]),
+        JournalFound::Unreadable { why } => {
+            (JournalPlan::SetAsideAndBegin, Vec::new(), vec![Fact::Unreadable { why }])
+        }
     };
-    let mut learned = Vec::new();
-    let mut facts = history.sandbox(now, &mut learned);
-    let ready = matches!(facts.state, SandboxState::Ready { .. });
-    if ready && !pod.shim_alive {
+    past.extend(learned.iter().cloned());
+    let mut facts = past.iter().fold(SandboxFacts::default(), SandboxFacts::after);
+    if matches!(facts.state, SandboxState::Ready { .. }) && !pod.shim_alive {
         let died = Fact::ShimDied { at: now };
         facts = facts.after(&died);
         learned.push(died);
     }
     let shim = if pod.shim_alive { ShimPlan::Attach } else { ShimPlan::Gone };
-    let scene = Scene { sandbox: &pod.id, history: &history, shim, now };
+    let scene = Scene { sandbox: &pod.id, past: &past, rebooted, shim, now };
     let planned = pod.containers.into_iter().map(|container| scene.plan(container, &mut learned));
     let containers = planned.collect();
     PlannedPod {
@@ -76,66 +103,84 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
     }
 }
 
-/// What is known of a pod's past.
-enum History {
-    Known(Vec<Fact>),
-    /// The host was restarted: nothing of the pod runs.
-    OtherBoot,
-    Unreadable(String),
-}
-
-impl History {
-    fn sandbox(&self, now: Timestamp, learned: &mut Vec<Fact>) -> SandboxFacts {
-        match self {
-            Self::Known(facts) => facts.iter().fold(SandboxFacts::default(), SandboxFacts::after),
-            Self::OtherBoot => {
-                let stopped = Fact::Stopped { at: now };
-                let facts = SandboxFacts::default().after(&stopped);
-                learned.push(stopped);
-                facts
-            }
-            Self::Unreadable(why) => SandboxFacts {
-                state: SandboxState::Unknown { why: why.clone() },
-                // Whatever may be there is taken down: every step of a teardown is fine with nothing.
-                reached: Stage::NamespacesMade,
-                removing: false,
-            },
-        }
-    }
-}
-
 /// What a container's pod is like.
 struct Scene<'a> {
     sandbox: &'a SandboxId,
-    history: &'a History,
+    past: &'a [Fact],
+    /// The pod is of an earlier boot of the host: nothing of it runs.
+    rebooted: bool,
     shim: ShimPlan,
     now: Timestamp,
 }
 
 impl Scene<'_> {
     fn plan(&self, found: ObservedContainer, learned: &mut Vec<Fact>) -> PlannedContainer {
-        let past = past(&found, self.history, self.now);
+        let past = self.past_of(&found);
         let mut state = past.state;
-        let missed = missed(&found, &state, self.shim, self.now);
+        let missed =
+            if self.rebooted { Some(self.ended_with_the_boot(&found)) } else { self.missed(&found, &state) };
         if let Some(fact) = missed {
             state = state.after(&fact);
             learned.push(fact);
         }
         // A record without an OCI spec is a creation that never ended.
         let removing = past.removing || found.record.spec.value.is_empty();
-        let own_key = SnapshotKey::of_container(&found.id);
-        let view = ContainerView {
-            id: found.id,
-            sandbox: self.sandbox.clone(),
-            spec: Arc::new(found.extension.spec),
-            image: Arc::new(found.extension.image),
-            created_at: found.record.created_at,
-            state,
-            user: found.extension.user,
-            snapshotter: found.record.snapshotter,
-            snapshot_key: SnapshotKey::parse(found.record.snapshot_key).unwrap_or(own_key),
+        PlannedContainer { view: view(found, self.sandbox, state), task_exists: past.started, removing }
+    }
+
+    fn past_of(&self, found: &ObservedContainer) -> Past {
+        let mut past = Past { state: ContainerState::Created, started: false, removing: false };
+        for fact in self.past.iter().filter(|fact| concerns(fact, found)) {
+            past.started |= matches!(fact, Fact::Starting { .. } | Fact::Unreadable { .. });
+            past.removing |= matches!(fact, Fact::RemovingContainer { .. });
+            past.state = past.state.after(fact);
+        }
+        past
+    }
+
+    fn ended_with_the_boot(&self, found: &ObservedContainer) -> Fact {
+        let exit = ContainerExit {
+            code: 255,
+            reason: ExitReason::Unknown,
+            message: "the host was restarted".to_owned(),
+            at: self.now,
         };
-        PlannedContainer { view, task_exists: past.started, removing }
+        Fact::Exited { container: found.id.clone(), exit }
+    }
+
+    /// An end that came while no daemon was there to record it.
+    fn missed(&self, found: &ObservedContainer, state: &ContainerState) -> Option<Fact> {
+        let exited = |exit: &ContainerExit| Fact::Exited { container: found.id.clone(), exit: exit.clone() };
+        match (state, self.shim) {
+            (ContainerState::Running { .. } | ContainerState::Stopping { .. }, ShimPlan::Attach) => {
+                found.exit.as_ref().map(exited)
+            }
+            (
+                ContainerState::Running { .. } | ContainerState::Stopping { .. } | ContainerState::Starting,
+                ShimPlan::Gone,
+            ) => Some(found.exit.as_ref().map_or(Fact::ShimDied { at: self.now }, exited)),
+            // The shim knows how far the start came.
+            (ContainerState::Starting, ShimPlan::Attach)
+            | (ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Unknown { .. }, _) => {
+                None
+            }
+        }
+    }
+}
+
+/// How a recovered container shows.
+pub(super) fn view(found: ObservedContainer, sandbox: &SandboxId, state: ContainerState) -> ContainerView {
+    let own_key = SnapshotKey::of_container(&found.id);
+    ContainerView {
+        id: found.id,
+        sandbox: sandbox.clone(),
+        spec: Arc::new(found.extension.spec),
+        image: Arc::new(found.extension.image),
+        created_at: found.record.created_at,
+        state,
+        user: found.extension.user,
+        snapshotter: found.record.snapshotter,
+        snapshot_key: SnapshotKey::parse(found.record.snapshot_key).unwrap_or(own_key),
     }
 }
 
@@ -146,39 +191,6 @@ struct Past {
     removing: bool,
 }
 
-fn past(found: &ObservedContainer, history: &History, now: Timestamp) -> Past {
-    let facts = match history {
-        History::Known(facts) => facts,
-        History::OtherBoot => {
-            let exit = ContainerExit {
-                code: 255,
-                reason: ExitReason::Unknown,
-                message: "the host was restarted".to_owned(),
-                at: now,
-            };
-            return Past {
-                state: ContainerState::Exited { since: None, exit },
-                started: false,
-                removing: false,
-            };
-        }
-        History::Unreadable(why) => {
-            return Past {
-                state: ContainerState::Unknown { why: why.clone() },
-                started: true,
-                removing: false,
-            };
-        }
-    };
-    let mut past = Past { state: ContainerState::Created, started: false, removing: false };
-    for fact in facts.iter().filter(|fact| concerns(fact, found)) {
-        past.started |= matches!(fact, Fact::Starting { .. });
-        past.removing |= matches!(fact, Fact::RemovingContainer { .. });
-        past.state = past.state.after(fact);
-    }
-    past
-}
-
 fn concerns(fact: &Fact, found: &ObservedContainer) -> bool {
     match fact {
         Fact::Starting { container }
@@ -186,39 +198,13 @@ fn concerns(fact: &Fact, found: &ObservedContainer) -> bool {
         | Fact::Started { container, .. }
         | Fact::Exited { container, .. }
         | Fact::RemovingContainer { container } => *container == found.id,
-        Fact::ShimDied { .. } => true,
+        Fact::ShimDied { .. } | Fact::Unreadable { .. } => true,
         Fact::Entering(_)
         | Fact::Shim { .. }
         | Fact::Ready { .. }
         | Fact::Stopping
         | Fact::Stopped { .. }
         | Fact::Removing => false,
-    }
-}
-
-/// An end that came while no daemon was there to record it.
-fn missed(found: &ObservedContainer, state: &ContainerState, shim: ShimPlan, now: Timestamp) -> Option<Fact> {
-    let exited = |exit: ContainerExit| Fact::Exited { container: found.id.clone(), exit };
-    match (state, &found.exit, shim) {
-        (ContainerState::Running { .. } | ContainerState::Stopping { .. }, Some(exit), _) => {
-            Some(exited(exit.clone()))
-        }
-        (ContainerState::Starting, Some(exit), ShimPlan::Gone) => Some(exited(exit.clone())),
-        (
-            ContainerState::Running { .. } | ContainerState::Stopping { .. } | ContainerState::Starting,
-            None,
-            ShimPlan::Gone,
-        ) => Some(Fact::ShimDied { at: now }),
-        (
-            ContainerState::Created
-            | ContainerState::Exited { .. }
-            | ContainerState::Unknown { .. }
-            | ContainerState::Starting
-            | ContainerState::Running { .. }
-            | ContainerState::Stopping { .. },
-            _,
-            _,
-        ) => None,
     }
 }
 

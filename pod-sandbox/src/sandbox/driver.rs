@@ -10,7 +10,7 @@ use runtime_core::error::ErrorKind;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{SandboxFacts, SandboxState, SetupError, TeardownError, setup, teardown};
-use crate::container::driver::ContainerHandle;
+use crate::container::ContainerHandle;
 use crate::facts::{Fact, Stage};
 use crate::pod::{Pod, ShimSlot};
 use crate::registry::Registry;

@@ -1,14 +1,15 @@
 //! The pod's folder: hostname, hosts and resolv.conf, bound into every container that brings none of its own.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spec::{DnsSpec, PodSpec};
 
 const HOST_HOSTS: &str = "/etc/hosts";
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+const FILE_MODE: u32 = 0o644;
 /// The most of a host's file that is copied.
 const MAX_HOST_FILE: u64 = 1024 * 1024;
 
@@ -66,11 +67,12 @@ fn host_file(path: &str) -> Result<Vec<u8>, FilesError> {
 
 fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), FilesError> {
     let path = folder.join(name);
-    File::create(&path).and_then(|mut file| file.write_all(content)).map_err(|source| FilesError {
-        action: "write",
-        path,
-        source,
-    })
+    let written = File::create(&path).and_then(|mut file| {
+        // Readable by every user of the containers, whatever the daemon's umask is.
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        file.write_all(content)
+    });
+    written.map_err(|source| FilesError { action: "write", path, source })
 }
 
 /// resolv.conf(5): one `nameserver` a line, one `search` line, one `options` line.

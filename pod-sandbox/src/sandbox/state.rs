@@ -45,6 +45,11 @@ impl SandboxFacts {
                 self.reached = *stage;
                 self.state = SandboxState::SettingUp { stage: *stage };
             }
+            // Whatever may be there is taken down: every step of a teardown is fine with nothing.
+            Fact::Unreadable { why } => {
+                self.reached = Stage::NamespacesMade;
+                self.state = SandboxState::Unknown { why: why.clone() };
+            }
             Fact::Ready { at } => self.state = SandboxState::Ready { since: *at },
             Fact::ShimDied { at } => self.state = SandboxState::Died { at: *at },
             Fact::Stopping => self.state = SandboxState::TearingDown { last_error: None },

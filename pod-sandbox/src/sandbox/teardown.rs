@@ -10,10 +10,13 @@ use crate::cgroup::{CgroupError, remove_own_parent};
 use crate::facts::Stage;
 use crate::journal::{self, JournalError};
 use crate::pod::{Pod, ShimSlot};
+use crate::registry::LookupError;
 use crate::services::{Services, StoreFailed};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TeardownError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     #[error("cannot take down the namespaces of pod {pod}")]
     Namespaces {
         pod: String,
@@ -61,6 +64,7 @@ impl TeardownError {
             Self::Cgroup { .. } | Self::Files { .. } | Self::Journal { .. } | Self::Record { .. } => {
                 ErrorKind::Internal
             }
+            Self::Lookup(source) => source.kind(),
             Self::Containers { .. } => ErrorKind::DeadlineExceeded,
         }
     }

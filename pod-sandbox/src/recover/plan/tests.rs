@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::record::{ContainerRecord, OCI_SPEC_TYPE, RuntimeInfo, SandboxRecord, TypedValue};
 
+use super::super::observe::Observed;
 use super::*;
 use crate::container::Extension as ContainerExtension;
 use crate::facts::Stage;
@@ -45,7 +46,7 @@ fn planned(
     containers: Vec<ObservedContainer>,
 ) -> PlannedPod {
     let dir = tempfile::tempdir().expect("tempdir");
-    let journal = Journal::create(&dir.path().join("p1"), "boot").expect("create");
+    let journal = Journal::create(&dir.path().join("p1"), "boot", &[]).expect("create");
     let observed = ObservedPod {
         id: SandboxId::parse("p1").expect("valid"),
         record: SandboxRecord {
@@ -63,7 +64,7 @@ fn planned(
         shim_alive,
         containers,
     };
-    plan(vec![observed], NOW).remove(0)
+    plan(Observed { pods: vec![observed], orphans: vec![] }, NOW).pods.remove(0)
 }
 
 fn ready() -> Vec<Fact> {
@@ -132,23 +133,30 @@ fn an_interrupted_creation_is_taken_away() {
 
 #[test]
 fn a_pod_without_a_journal_was_never_set_up_or_is_of_another_boot() {
-    let fresh = planned(|new| JournalFound::Absent { new, same_boot: true }, false, vec![]);
+    let fresh = planned(|_| JournalFound::Absent, false, vec![]);
     assert!(matches!(fresh.facts.state, SandboxState::SettingUp { .. }));
-    let old =
-        planned(|new| JournalFound::Absent { new, same_boot: false }, false, vec![container(None, b"{}")]);
+    let old = planned(|_| JournalFound::OtherBoot, false, vec![container(None, b"{}")]);
     assert_eq!(old.facts.state, SandboxState::Stopped);
     let ContainerState::Exited { exit: end, .. } = &old.containers[0].view.state else {
         panic!("nothing runs after a reboot");
     };
     assert_eq!(end.code, 255);
+    // The next start finds the same in the new journal.
+    let again = planned(|j| JournalFound::Read(j, old.learned), false, vec![container(None, b"{}")]);
+    assert_eq!(again.facts.state, SandboxState::Stopped);
+    assert_eq!(again.containers[0].view.state, old.containers[0].view.state);
 }
 
 #[test]
 fn what_cannot_be_read_is_unknown_and_not_deleted() {
-    let unreadable = |new| JournalFound::Unreadable { new, why: "damaged".into() };
+    let unreadable = |_| JournalFound::Unreadable { why: "damaged".into() };
     let pod = planned(unreadable, true, vec![container(None, b"{}")]);
     assert!(matches!(pod.facts.state, SandboxState::Unknown { .. }));
     assert!(matches!(pod.containers[0].view.state, ContainerState::Unknown { .. }));
     assert!(!pod.containers[0].removing);
     assert_eq!(pod.facts.reached, Stage::NamespacesMade, "a Stop takes down whatever there may be");
+    let again = planned(|j| JournalFound::Read(j, pod.learned), true, vec![container(None, b"{}")]);
+    assert!(matches!(again.facts.state, SandboxState::Unknown { .. }), "and so it is at the next start");
+    assert!(matches!(again.containers[0].view.state, ContainerState::Unknown { .. }));
+    assert!(again.containers[0].task_exists);
 }
