@@ -18,3 +18,4 @@ pub mod pod;
 pub mod process;
 pub mod registry;
 pub mod wait;
+pub mod witness;

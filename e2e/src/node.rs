@@ -226,6 +226,12 @@ impl Node {
         }
     }
 
+    /// What is there of these pods and containers besides records and images: one line each.
+    pub fn left_of(&self, ids: &[&str]) -> Vec<String> {
+        let left = leak::find(&self.marks(), Gone::Pods);
+        left.into_iter().filter(|line| ids.iter().any(|id| line.contains(id))).collect()
+    }
+
     /// Panics when anything of a pod is left; images may be there.
     pub fn assert_no_pods_left(&self) {
         self.assert_gone(Gone::Pods);

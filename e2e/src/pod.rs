@@ -120,6 +120,18 @@ pub fn container(name: &str, command: &[&str]) -> cri::ContainerConfig {
     }
 }
 
+/// The same container with a new folder of the node mounted at `/go`; gives the folder, too.
+pub fn with_go(node: &Node, mut config: cri::ContainerConfig) -> (cri::ContainerConfig, PathBuf) {
+    let folder = node.folder().join(fixture::unique("go"));
+    fixture::folder(&folder);
+    config.mounts.push(cri::Mount {
+        container_path: "/go".to_owned(),
+        host_path: folder.to_string_lossy().into_owned(),
+        ..Default::default()
+    });
+    (config, folder)
+}
+
 /// The security context of a container config, to be changed.
 pub fn security(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerSecurityContext {
     let linux = config.linux.get_or_insert_with(Default::default);

@@ -11,6 +11,9 @@ use crate::{fixture, http, process, wait};
 /// The registries that the tests' nodes know as mirrors of the loopback registry.
 pub const MIRRORED: [&str; 3] = ["docker.io", "registry.k8s.io", "gcr.io"];
 
+/// Ports that are tried before a registry counts as broken.
+const PORT_TRIES: u32 = 5;
+
 /// A running registry; dropping it stops it. Its folder belongs to the node.
 pub struct Registry {
     address: SocketAddr,
@@ -22,29 +25,52 @@ impl Registry {
     /// Starts a registry that keeps its data in `folder`.
     pub fn start(folder: &Path) -> Self {
         let mut registry = Self { address: free_address(), folder: folder.to_path_buf(), server: None };
-        registry.resume();
-        registry
+        // Another process may take the port before the server does.
+        for _ in 0..PORT_TRIES {
+            if registry.serves() {
+                return registry;
+            }
+            registry.address = free_address();
+        }
+        panic!("docker-registry does not start:\n{}", fixture::read(&registry.log_path()));
     }
 
     /// Starts the server again after [`Self::stop`], at the same address.
     pub fn resume(&mut self) {
+        assert!(self.serves(), "docker-registry ended:\n{}", fixture::read(&self.log_path()));
+    }
+
+    /// Starts the server and waits until it answers; false when it ended instead.
+    fn serves(&mut self) -> bool {
         let config = self.folder.join("config.json");
+        let own = self.folder.to_string_lossy().into_owned();
         let settings = serde_json::json!({
             "version": 0.1,
             "log": {"level": "warn", "accesslog": {"disabled": true}},
             "storage": {"filesystem": {"rootdirectory": self.folder.join("data")}, "delete": {"enabled": true}},
-            "http": {"addr": self.address.to_string()},
+            "http": {"addr": self.address.to_string(), "headers": {"X-Folder": [own]}},
         });
         fixture::write(&config, settings.to_string());
-        let log = fixture::create(&self.folder.join("registry.log"));
+        let log = fixture::create(&self.log_path());
         let mut command = process::command("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let server =
-            command.spawn().unwrap_or_else(|error| panic!("start Debian's docker-registry: {error}"));
-        self.server = Some(server);
-        wait::until("the registry answers", || {
-            http::request(self.address, "GET", "/v2/", None).is_ok_and(|answer| answer.status == 200)
+        let child = command.spawn().unwrap_or_else(|error| panic!("start Debian's docker-registry: {error}"));
+        // Kept at once, so that a panic below stops it.
+        let (address, server) = (self.address, self.server.insert(child));
+        // Another test's registry may have the port: ours says whose it is.
+        let is_ours = |answer: http::Answer| answer.status == 200 && answer.header("x-folder") == Some(&own);
+        let serves = wait::for_some("the registry answers or ends", || match server.try_wait() {
+            Ok(None) => http::request(address, "GET", "/v2/", None).is_ok_and(is_ours).then_some(true),
+            Ok(Some(_)) | Err(_) => Some(false),
         });
+        if !serves {
+            self.stop();
+        }
+        serves
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.join("registry.log")
     }
 
     /// Kills the server: connections to its address are refused from now on.

@@ -1,7 +1,7 @@
 //! The CRI log: its format, long lines, both streams, reopening, and a writer that never waits for the daemon.
 
 use e2e::node::Node;
-use e2e::pod::{Pod, container, wait_exited};
+use e2e::pod::{Pod, container, wait_exited, with_go};
 use e2e::{process, wait};
 
 /// Lines as `(stream, tag, text)`, with the time checked.
@@ -40,8 +40,13 @@ fn both_streams_are_logged_line_by_line() {
     let lines = logged(&pod, "out", "echo hello World; printf 'tab\\t\\r\\n\\n'; echo ünï");
     let expected = ["hello World", "tab\t\r", "", "ünï"].map(|text| line("stdout", "F", text));
     assert_eq!(lines, expected);
-    let lines = logged(&pod, "err", "echo out; sleep 0.2; echo err >&2");
-    assert_eq!(lines, [line("stdout", "F", "out"), line("stderr", "F", "err")]);
+    let script = "echo out; until test -e /go/now; do sleep 0.02; done; echo err >&2";
+    let (config, go) = with_go(&node, container("err", &["sh", "-c", script]));
+    let id = pod.start(&config);
+    wait::until("the first line is logged", || pod.log("err").contains("F out\n"));
+    e2e::fixture::write(&go.join("now"), "");
+    wait_exited(&node.cri(), &id);
+    assert_eq!(parsed(&pod.log("err")), [line("stdout", "F", "out"), line("stderr", "F", "err")]);
 }
 
 #[test]
@@ -110,15 +115,8 @@ fn reopening_makes_the_new_file_and_leaves_the_old_one_alone() {
 fn a_container_writes_on_while_the_daemon_is_away() {
     let mut node = Node::start();
     let pod = node.run_pod("away");
-    let go = node.folder().join("go");
-    e2e::fixture::folder(&go);
-    let mut config =
-        container("writer", &["sh", "-c", "until test -e /go/now; do sleep 0.05; done; seq 1 50000"]);
-    config.mounts = vec![cri_proto::v1::Mount {
-        container_path: "/go".to_owned(),
-        host_path: go.to_string_lossy().into_owned(),
-        ..Default::default()
-    }];
+    let script = "until test -e /go/now; do sleep 0.05; done; seq 1 50000";
+    let (config, go) = with_go(&node, container("writer", &["sh", "-c", script]));
     let id = pod.start(&config);
     node.kill9();
     e2e::fixture::write(&go.join("now"), "");

@@ -2,92 +2,15 @@
 //!
 //! The OCI runtime and the shim are wrappers that stop at barriers (`src/fault.rs`). At each barrier the daemon is
 //! killed, the wrapper is let go before or after the daemon is back, and a witness container in a pod of its own
-//! must not have noticed: same process, no number missing in its log.
+//! must not have noticed: same process, no number missing in its log (`src/witness.rs`).
 
 use std::time::Duration;
 
-use cri_proto::v1 as cri;
 use cri_proto::v1::{ContainerState, PodSandboxState};
-use e2e::client::Cri;
-use e2e::fault::Barrier;
 use e2e::node::Node;
-use e2e::pod::{Pod, container, process_of, wait_exited};
+use e2e::pod::{Pod, container, process_of, wait_exited, with_go};
+use e2e::witness::{COUNT, ORDERS, Witness, killed_at, numbers};
 use e2e::{fixture, process, wait};
-
-/// Prints numbers for as long as it lives; a stop ends it.
-const COUNT: &str = "n=0; while true; do n=$((n+1)); echo $n; sleep 0.01; done";
-
-/// Whether the wrapper at the barrier goes on before the daemon is back, or only after that.
-#[derive(Debug, Clone, Copy)]
-enum Order {
-    ReleaseThenResume,
-    ResumeThenRelease,
-}
-
-const ORDERS: [Order; 2] = [Order::ReleaseThenResume, Order::ResumeThenRelease];
-
-/// A container that must not notice anything.
-struct Witness {
-    pod: Pod,
-    id: String,
-    process: process::Process,
-}
-
-impl Witness {
-    fn start(node: &Node) -> Self {
-        let pod = node.run_pod("witness");
-        let id = pod.start_sh("count", COUNT);
-        let process = process_of(&node.cri(), &id);
-        Self { pod, id, process }
-    }
-
-    /// The same process runs, and its log has every number so far.
-    fn check(&self, node: &Node) {
-        let now = process_of(&node.cri(), &self.id);
-        assert_eq!(
-            (now.pid, now.started),
-            (self.process.pid, self.process.started),
-            "the witness was replaced"
-        );
-        let count = || numbers(&self.pod.log("count")).len();
-        let before = count();
-        wait::until("the witness counts on", || count() > before);
-        let numbers = numbers(&self.pod.log("count"));
-        assert!(numbers.iter().copied().eq(1..=numbers.len()), "a number of the witness is lost or twice");
-        assert_eq!(
-            node.cri().pod(&self.pod.id).expect("the pod is there").state(),
-            PodSandboxState::SandboxReady
-        );
-    }
-}
-
-/// The numbers in whole lines of a log.
-fn numbers(log: &str) -> Vec<usize> {
-    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
-}
-
-/// Makes `call`, kills the daemon when it has come to `stage`, and starts it again. Says whether it came there.
-fn killed_at(node: &mut Node, stage: &str, order: Order, call: impl FnOnce(&Cri) + Send + 'static) -> bool {
-    let mut barrier: Barrier = node.faults().hold(stage);
-    let client = node.cri();
-    let caller = std::thread::spawn(move || call(&client));
-    wait::until("the call comes to the barrier or ends", || barrier.reached() || caller.is_finished());
-    let reached = barrier.reached();
-    node.kill9();
-    caller.join().expect("the call does not panic");
-    match order {
-        Order::ReleaseThenResume => {
-            barrier.release();
-            node.resume();
-        }
-        Order::ResumeThenRelease => {
-            node.resume();
-            barrier.release();
-        }
-    }
-    reached
-}
 
 #[test]
 fn killed_while_a_pod_is_run() {
@@ -150,43 +73,89 @@ fn killed_while_a_container_is_started() {
 }
 
 #[test]
-fn killed_while_a_container_is_stopped() {
+fn killed_between_the_stop_signal_and_the_exit() {
+    let mut node = Node::start();
+    let witness = Witness::start(&node);
+    let pod = node.run_pod("signalled");
+    for exits_while_away in [true, false] {
+        let name = fixture::unique("signalled");
+        let script = "code=3; trap 'echo term; code=12' TERM; echo ready; \
+                      until test -e /go/now; do sleep 0.02; done; exit $code";
+        let (config, go) = with_go(&node, container(&name, &["sh", "-c", script]));
+        let id = pod.start(&config);
+        let pid = process_of(&node.cri(), &id).pid;
+        wait::until("the trap is set", || pod.log(&name).contains("ready"));
+        let terms = || pod.log(&name).matches("F term").count();
+        let stop = |node: &Node| {
+            let (client, asked) = (node.cri(), id.clone());
+            std::thread::spawn(move || client.stop(&asked, 3600))
+        };
+        let first = stop(&node);
+        wait::until("the signal has come", || terms() == 1);
+        assert!(!first.is_finished(), "the stop is answered before the exit");
+        node.kill9();
+        first.join().expect("the call does not panic").expect_err("its daemon was killed");
+        if exits_while_away {
+            fixture::write(&go.join("now"), "");
+            wait::until("it ends without a daemon", || process::look(pid).is_none());
+        }
+        node.resume();
+        if exits_while_away {
+            assert_eq!(wait_exited(&node.cri(), &id).exit_code, 12);
+            node.cri().stop(&id, 3600).unwrap();
+        } else {
+            assert_eq!(node.cri().container(&id).unwrap().state(), ContainerState::ContainerRunning);
+            let again = stop(&node);
+            wait::until("the signal has come again", || terms() == 2);
+            assert!(!again.is_finished(), "the stop is answered before the exit");
+            fixture::write(&go.join("now"), "");
+            again.join().expect("the call does not panic").unwrap();
+        }
+        let status = node.cri().container(&id).unwrap();
+        assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 12));
+        assert_eq!(status.reason, "Error");
+        node.cri().remove(&id).unwrap();
+        witness.check(&node);
+    }
+}
+
+#[test]
+fn killed_while_a_stopped_container_is_deleted() {
     let mut node = Node::with_faults();
     let witness = Witness::start(&node);
-    let pod = node.run_pod("stop");
-    let stages = ["runc-kill.before", "runc-kill.after", "runc-delete.before", "runc-delete.after"];
-    let mut reached_stages = Vec::new();
-    for stage in stages {
+    for stage in ["runc-delete.before", "runc-delete.after"] {
         for order in ORDERS {
-            let id = pod.start_sh(
-                &fixture::unique("stopped"),
-                "trap 'exit 12' TERM; while true; do sleep 0.05; done",
-            );
-            wait::pause(Duration::from_millis(100));
+            let pod = node.run_pod(&fixture::unique("stop"));
+            let id =
+                pod.start_sh("stopped", "trap 'exit 12' TERM; echo ready; while true; do sleep 0.05; done");
+            wait::until("the trap is set", || pod.log("stopped").contains("ready"));
             let asked = id.clone();
-            if killed_at(&mut node, stage, order, move |cri| drop(cri.stop(&asked, 10))) {
-                reached_stages.push(stage);
-            }
-            node.cri().stop(&id, 10).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            // The answer needs the exit only: the deletion goes on behind it.
+            let reached = killed_at(&mut node, stage, order, move |cri| cri.stop(&asked, 10).unwrap());
+            assert!(reached, "no runc came by {stage}");
+            let say = |status: tonic::Status| panic!("{stage} {order:?}: {status}");
+            node.cri().stop(&id, 10).unwrap_or_else(say);
             let status = node.cri().container(&id).unwrap();
             assert_eq!(status.state(), ContainerState::ContainerExited, "{stage} {order:?}");
             assert_eq!(status.exit_code, 12, "{stage} {order:?}");
-            node.cri().remove(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
+            node.cri().remove(&id).unwrap_or_else(say);
+            assert_eq!(pod.run_sh("next", "exit 6").exit_code, 6, "{stage} {order:?}");
+            node.cri().remove_pod(&pod.id).unwrap_or_else(say);
+            assert_nothing_of(&node, &[&id, &pod.id]);
             witness.check(&node);
         }
     }
-    println!("stages of a stop that were reached: {reached_stages:?}");
 }
 
 #[test]
 fn killed_in_the_grace_period_of_a_stop() {
     let mut node = Node::start();
     let pod = node.run_pod("grace");
-    let id = pod.start_sh("stubborn", "trap '' TERM; echo ready; while true; do sleep 0.1; done");
+    let id = pod.start_sh("stubborn", "trap 'echo term' TERM; echo ready; while true; do sleep 0.1; done");
     wait::until("the trap is set", || pod.log("stubborn").contains("ready"));
     let (client, asked) = (node.cri(), id.clone());
     let caller = std::thread::spawn(move || client.stop(&asked, 3600));
-    wait::pause(Duration::from_millis(300));
+    wait::until("the signal has come", || pod.log("stubborn").contains("F term"));
     assert!(!caller.is_finished());
     node.restart_daemon();
     assert!(caller.join().expect("the call does not panic").is_err());
@@ -199,32 +168,38 @@ fn killed_in_the_grace_period_of_a_stop() {
 fn killed_while_things_are_removed() {
     let mut node = Node::with_faults();
     let witness = Witness::start(&node);
-    let mut reached_stages = Vec::new();
-    for stage in ["runc-delete.before", "runc-delete.after"] {
-        for order in ORDERS {
-            for verb in ["remove container", "stop pod", "remove pod"] {
+    for verb in ["remove container", "stop pod", "remove pod"] {
+        for stage in ["runc-delete.before", "runc-delete.after"] {
+            for order in ORDERS {
                 let pod = node.run_pod(&fixture::unique("removed"));
                 let id = pod.start_sh("count", COUNT);
                 let (pod_id, container_id) = (pod.id.clone(), id.clone());
-                let reached = killed_at(&mut node, stage, order, move |cri| match verb {
-                    "remove container" => drop(cri.remove(&container_id)),
-                    "stop pod" => drop(cri.stop_pod(&pod_id)),
-                    _ => drop(cri.remove_pod(&pod_id)),
+                let reached = killed_at(&mut node, stage, order, move |cri| {
+                    let answer = match verb {
+                        "remove container" => cri.remove(&container_id),
+                        "stop pod" => cri.stop_pod(&pod_id),
+                        _ => cri.remove_pod(&pod_id),
+                    };
+                    answer.expect_err("it is answered before the task is deleted");
                 });
-                if reached {
-                    reached_stages.push((stage, verb));
-                }
+                assert!(reached, "{verb}: no runc came by {stage}");
                 let say = |status: tonic::Status| panic!("{verb} at {stage} {order:?}: {status}");
                 node.cri().remove(&id).unwrap_or_else(say);
                 node.cri().stop_pod(&pod.id).unwrap_or_else(say);
                 node.cri().remove_pod(&pod.id).unwrap_or_else(say);
+                assert_nothing_of(&node, &[&id, &pod.id]);
                 witness.check(&node);
             }
         }
     }
     assert_eq!(node.cri().pods().unwrap().len(), 1);
-    assert!(!reached_stages.is_empty(), "no runc delete was ever reached");
-    println!("stages of a removal that were reached: {reached_stages:?}");
+}
+
+/// No process, mount, cgroup or entry of the state folder carries one of these ids.
+fn assert_nothing_of(node: &Node, ids: &[&str]) {
+    let left = || node.left_of(ids);
+    wait::within(wait::PATIENCE, || left().is_empty().then_some(()))
+        .unwrap_or_else(|| panic!("left behind: {:?}", left()));
 }
 
 #[test]
@@ -262,28 +237,21 @@ fn killed_at_many_moments_of_a_whole_life() {
 fn exits_while_the_daemon_is_away_carry_the_right_code() {
     let mut node = Node::start();
     let pod = node.run_pod("away");
-    let go = node.folder().join("go");
-    fixture::folder(&go);
     let start = |code: u8| {
         let script = format!("until test -e /go/now; do sleep 0.02; done; echo bye; exit {code}");
-        let mut config = container(&format!("code-{code}"), &["sh", "-c", &script]);
-        config.mounts = vec![cri::Mount {
-            container_path: "/go".to_owned(),
-            host_path: go.to_string_lossy().into_owned(),
-            ..Default::default()
-        }];
+        let (config, go) = with_go(&node, container(&format!("code-{code}"), &["sh", "-c", &script]));
         let id = pod.start(&config);
-        (i32::from(code), process_of(&node.cri(), &id).pid, id)
+        (i32::from(code), process_of(&node.cri(), &id).pid, id, go)
     };
     let containers = [0, 1, 42].map(start);
     let stays = pod.start_sh("stays", "exec top -b");
     node.kill9();
-    fixture::write(&go.join("now"), "");
-    for (_, pid, _) in &containers {
+    for (_, pid, _, go) in &containers {
+        fixture::write(&go.join("now"), "");
         wait::until("it ends without a daemon", || process::look(*pid).is_none());
     }
     node.resume();
-    for (code, _, id) in &containers {
+    for (code, _, id, _) in &containers {
         let status = wait_exited(&node.cri(), id);
         assert_eq!(status.exit_code, *code);
         assert_eq!(status.reason, if *code == 0 { "Completed" } else { "Error" });
