@@ -17,9 +17,6 @@ use crate::oci_spec::HostFacts;
 use crate::sandbox::TeardownError;
 use crate::view::ContainerView;
 
-/// POSIX number of the default stop signal.
-const SIGTERM: i32 = 15;
-
 /// A change of durable metadata that did not happen.
 pub(crate) type StoreFailed = StoreError;
 
@@ -115,6 +112,6 @@ impl Services {
         view.spec
             .stop_signal
             .or_else(|| crate::signal::parse(&view.image.config.stop_signal))
-            .unwrap_or(SIGTERM)
+            .unwrap_or(crate::signal::SIGTERM)
     }
 }

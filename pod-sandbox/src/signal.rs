@@ -1,5 +1,8 @@
 //! Signals by name or number, as an image's `STOPSIGNAL` gives them.
 
+pub(crate) const SIGKILL: i32 = 9;
+/// The default stop signal.
+pub(crate) const SIGTERM: i32 = 15;
 /// Names with their Linux numbers (signal(7), x86 and arm).
 const NAMES: &[(&str, i32)] = &[
     ("HUP", 1),

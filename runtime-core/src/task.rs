@@ -13,7 +13,7 @@ mod shims;
 
 pub use runtime_shim::layout::Bundle;
 
-pub use error::{ShimError, StartFailure};
+pub use error::ShimError;
 pub use exec::{ExecOutput, ExecRequest};
 pub use plugin::Runtime;
 pub use shim::{PodNamespaces, Process, Shim, TaskExit, TaskRequest, TaskStatus};

@@ -101,12 +101,7 @@ impl fmt::Display for RegistryError {
         }
         let mut separator = ": ";
         for (host, error) in &self.attempts {
-            write!(f, "{separator}{host} {error}")?;
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                write!(f, ": {cause}")?;
-                source = cause.source();
-            }
+            write!(f, "{separator}{host} {}", runtime_core::error::chain(error))?;
             separator = "; ";
         }
         Ok(())

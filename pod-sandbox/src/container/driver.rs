@@ -19,6 +19,7 @@ use crate::facts::{ContainerExit, ExitReason, Fact};
 use crate::pod::Pod;
 use crate::registry::Registry;
 use crate::services::Services;
+use crate::signal::SIGKILL;
 use crate::view::ContainerView;
 
 /// Requests that may wait for one container.
@@ -32,7 +33,6 @@ const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// SIGKILL was sent this many times: the process hangs in the kernel, whoever waits is told so.
 const KILL_TRIES: u32 = 12;
 
-const SIGKILL: i32 = 9;
 /// What a status keeps of an error, in characters.
 const MAX_MESSAGE: usize = 4096;
 /// containerd's exit code of a container that could not be started.

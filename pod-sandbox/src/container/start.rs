@@ -138,8 +138,8 @@ async fn create_anew(shim: &Shim, request: &TaskRequest<'_>) -> Result<(), ShimE
 }
 
 fn refused(error: ShimError) -> StartError {
-    match error.start_failure() {
-        Some(failure) => StartError::Refused { message: failure.message },
+    match error.refusal() {
+        Some(message) => StartError::Refused { message },
         None => StartError::Task(error),
     }
 }

@@ -10,9 +10,9 @@ use runtime_core::task::{Shim, ShimError};
 use super::ContainerError;
 use crate::pod::Pod;
 use crate::services::{Services, StoreFailed};
+use crate::signal::SIGKILL;
 use crate::view::ContainerView;
 
-const SIGKILL: i32 = 9;
 /// How long a process may take to die of SIGKILL; one that hangs in the kernel takes longer.
 const DEATH: Duration = Duration::from_secs(60);
 

@@ -9,13 +9,6 @@ use runtime_shim::protocol::Code;
 
 use crate::error::ErrorKind;
 
-/// The OCI runtime refused to start a process; the code is what a shell would report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StartFailure {
-    pub exit_code: i32,
-    pub message: String,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ShimError {
     #[error("cannot make bundle {path}")]
@@ -72,14 +65,10 @@ impl ShimError {
         }
     }
 
-    /// The refusal of the OCI runtime behind a failed create or start, if that is what it was.
-    pub fn start_failure(&self) -> Option<StartFailure> {
-        let Self::Call { source, .. } = self else {
-            return None;
-        };
-        let failure = source.start_failure()?;
-        let exit_code = i32::try_from(failure.exit_code).unwrap_or(i32::MAX);
-        Some(StartFailure { exit_code, message: failure.message })
+    /// What the OCI runtime said when it refused a create or start, if that is what failed.
+    pub fn refusal(&self) -> Option<String> {
+        let Self::Call { source, .. } = self else { return None };
+        source.start_failure().map(|failure| failure.message)
     }
 
     /// The connection to the shim was lost: it may have died, or it may not.
