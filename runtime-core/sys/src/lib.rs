@@ -3,6 +3,7 @@
 //! File descriptors are owned or borrowed types, never numbers. What changes a thread (namespaces) happens in a thread
 //! of its own that ends afterwards.
 
+pub mod cgroup;
 pub mod clock;
 pub mod daemonize;
 pub mod memory;

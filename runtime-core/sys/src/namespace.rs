@@ -1,21 +1,31 @@
 //! Making namespaces that outlive their maker: a short-lived thread enters new ones, a bind mount keeps each.
 
-use std::fs::{self, OpenOptions};
+mod interior;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::UnmountFlags;
-use rustix::thread::UnshareFlags;
+use rustix::process::Pid;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use thiserror::Error;
 
 use crate::mount;
+
+/// Stack of the threads that enter namespaces.
+const STACK: usize = 64 << 10;
+/// The same, of a thread that runs a caller's function.
+const CALLER_STACK: usize = 512 << 10;
 
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ipc,
     Uts,
+    Net,
 }
 
 impl Kind {
@@ -23,6 +33,7 @@ impl Kind {
         match self {
             Self::Ipc => UnshareFlags::NEWIPC,
             Self::Uts => UnshareFlags::NEWUTS,
+            Self::Net => UnshareFlags::NEWNET,
         }
     }
 
@@ -30,77 +41,187 @@ impl Kind {
         match self {
             Self::Ipc => "ipc",
             Self::Uts => "uts",
+            Self::Net => "net",
         }
     }
 }
 
-/// Namespaces to make.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PinSpec {
-    /// Each kind with the file that keeps it; files and their folder are made.
-    pub pins: Vec<(Kind, PathBuf)>,
-    /// Host name of the UTS namespace, when one is made.
-    pub hostname: Option<String>,
+/// A namespace to make and the file that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    pub kind: Kind,
+    /// File and folder are made.
+    pub path: PathBuf,
+    /// For a pin in a folder that is shared with others: a link to `path`, made before it, by which it is found again
+    /// (see [`unpin_recorded`]). Then a file that is at `path` already is somebody else's, and an error.
+    pub record: Option<PathBuf>,
 }
 
-/// Namespaces could not be made.
+/// A kernel parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// As the user wrote it, for messages.
+    pub name: String,
+    /// Below /proc/sys.
+    pub path: PathBuf,
+    pub value: String,
+}
+
+/// Namespaces to make. A network namespace gets its loopback interface set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinSpec {
+    pub pins: Vec<Pin>,
+    /// Host name of the UTS namespace, when one is made.
+    pub hostname: Option<String>,
+    /// Set inside. Whether a parameter belongs to one of the new namespaces is the caller's knowledge: one that does
+    /// not changes the node.
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// Namespaces could not be made or given back.
 #[derive(Debug, Error)]
-#[error("{step} {path}")]
-pub struct NamespaceError {
-    step: &'static str,
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum NamespaceError {
+    #[error("{step} {path}")]
+    Step {
+        step: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not take a parameter.
+    #[error("set sysctl {name} to {value:?}")]
+    Sysctl {
+        name: String,
+        value: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NamespaceError {
-    move |source| NamespaceError { step, path: path.into(), source }
+    move |source| NamespaceError::Step { step, path: path.into(), source }
 }
 
 /// Makes and pins namespaces. On failure nothing is left pinned.
 ///
 /// # Errors
-/// Names the step and the pin's file.
+/// Names the step and the pin's file, or the sysctl.
 pub fn make_and_pin(spec: &PinSpec) -> Result<(), NamespaceError> {
-    let Some((_, first)) = spec.pins.first() else {
+    let Some(first) = spec.pins.first() else {
         return Ok(());
     };
-    let result = std::thread::scope(|scope| {
-        let thread =
-            std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, || in_own_thread(spec));
-        let thread = thread.map_err(failed("start a thread for the namespace", first))?;
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(failed("make the namespace", first)(io::ErrorKind::Other.into())))
-    });
+    let mut prepared = 0;
+    let result = prepare_all(&spec.pins, &mut prepared)
+        .and_then(|()| in_thread(STACK, || enter_and_pin(spec)).map_err(failed("enter", &first.path))?);
     if result.is_err() {
-        for (_, path) in &spec.pins {
+        for pin in spec.pins.iter().take(prepared) {
             // The failure that is told is the first one.
-            let _ = unpin(path);
+            let _ = unpin(&pin.path);
+            let _ = pin.record.as_ref().map(fs::remove_file);
         }
     }
     result
 }
 
-fn in_own_thread(spec: &PinSpec) -> Result<(), NamespaceError> {
-    for (kind, path) in &spec.pins {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed("make the folder of the namespace pin", path))?;
-        }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path);
-        file.map_err(failed("make the namespace pin", path))?;
-        // SAFETY: only this thread changes, it shares nothing that the new namespaces affect (no CLONE_FILES, no
-        // CLONE_FS), and it ends right after.
-        unsafe { rustix::thread::unshare_unsafe(kind.flag()) }
-            .map_err(|error| failed("make the namespace of", path)(error.into()))?;
-        if let (Kind::Uts, Some(hostname)) = (kind, &spec.hostname) {
-            rustix::system::sethostname(hostname.as_bytes())
-                .map_err(|error| failed("set the host name in", path)(error.into()))?;
-        }
-        let source = PathBuf::from(format!("/proc/thread-self/ns/{}", kind.proc_name()));
-        mount::bind(&source, path).map_err(failed("pin the namespace at", path))?;
+/// Runs `f` in a short-lived thread that is in a pinned network namespace.
+///
+/// # Errors
+/// When the pin is not one of a network namespace, or the thread cannot be had.
+pub fn run_in<T: Send>(pin: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let pin = File::open(pin)?;
+    in_thread(CALLER_STACK, move || {
+        rustix::thread::move_into_link_name_space(pin.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(f())
+    })?
+}
+
+/// Runs something that changes its thread in one that ends with it.
+fn in_thread<T: Send>(stack: usize, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the thread panicked"))
+    })
+}
+
+fn prepare_all(pins: &[Pin], prepared: &mut usize) -> Result<(), NamespaceError> {
+    for pin in pins {
+        prepare(pin)?;
+        *prepared += 1;
     }
     Ok(())
+}
+
+/// Makes the pin's file, and before it the record of where it will be.
+fn prepare(pin: &Pin) -> Result<(), NamespaceError> {
+    let path = &pin.path;
+    let Some(record) = &pin.record else {
+        return make_file(path);
+    };
+    make_folder(path)?;
+    make_folder(record)?;
+    if path.symlink_metadata().is_ok() {
+        return Err(failed("make the namespace pin", path)(io::ErrorKind::AlreadyExists.into()));
+    }
+    symlink(path, record).map_err(failed("record the namespace pin", path))?;
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o444).open(path);
+    made.map(drop).map_err(|error| {
+        // What came in between is not ours to clear.
+        let _ = fs::remove_file(record);
+        failed("make the namespace pin", path)(error)
+    })
+}
+
+fn make_file(path: &Path) -> Result<(), NamespaceError> {
+    make_folder(path)?;
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o444).open(path);
+    made.map(drop).map_err(failed("make the namespace pin", path))
+}
+
+fn make_folder(file: &Path) -> Result<(), NamespaceError> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.map_err(failed("make the folder of the namespace pin", file))
+}
+
+fn enter_and_pin(spec: &PinSpec) -> Result<(), NamespaceError> {
+    let flags = spec.pins.iter().fold(UnshareFlags::empty(), |flags, pin| flags | pin.kind.flag());
+    let path = spec.pins.first().map_or(Path::new(""), |pin| &pin.path);
+    // SAFETY: only this thread changes, it shares nothing that the new namespaces affect (no CLONE_FILES, no
+    // CLONE_FS), and it ends right after.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+        .map_err(|error| failed("make the namespace of", path)(error.into()))?;
+    if flags.contains(UnshareFlags::NEWNET) {
+        interior::loopback_up().map_err(failed("set the loopback interface up for", path))?;
+    }
+    if let Some(hostname) = spec.hostname.as_ref().filter(|_| flags.contains(UnshareFlags::NEWUTS)) {
+        rustix::system::sethostname(hostname.as_bytes())
+            .map_err(|error| failed("set the host name in", path)(error.into()))?;
+    }
+    for Sysctl { name, path, value } in &spec.sysctls {
+        interior::write_sysctl(path, value).map_err(|source| NamespaceError::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+            source,
+        })?;
+    }
+    for pin in &spec.pins {
+        let source = PathBuf::from(format!("/proc/thread-self/ns/{}", pin.kind.proc_name()));
+        mount::bind(&source, &pin.path).map_err(failed("pin the namespace at", &pin.path))?;
+    }
+    Ok(())
+}
+
+/// Pins the pid namespace of a process at a file that is made. That the pid still is the process's is the caller's
+/// knowledge.
+///
+/// # Errors
+/// Names the pin's file.
+pub fn pin_pid_namespace(pid: Pid, path: &Path) -> Result<(), NamespaceError> {
+    make_file(path)?;
+    let source = PathBuf::from(format!("/proc/{}/ns/pid", pid.as_raw_nonzero()));
+    mount::bind(&source, path).map_err(failed("pin the pid namespace at", path)).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// Gives a pinned namespace back; success when that is already done.
@@ -109,6 +230,30 @@ fn in_own_thread(spec: &PinSpec) -> Result<(), NamespaceError> {
 /// Names the pin's file.
 pub fn unpin(path: &Path) -> Result<(), NamespaceError> {
     mount::unmount(path, UnmountFlags::DETACH).map_err(failed("unpin the namespace at", path))?;
+    remove(path)
+}
+
+/// Gives a namespace back whose pin was recorded (see [`Pin::record`]), also when someone has unmounted or removed the
+/// pin. What lies there instead, and is no pin, stays.
+///
+/// # Errors
+/// Names the pin's file; the record is kept then.
+pub fn unpin_recorded(record: &Path) -> Result<(), NamespaceError> {
+    let path = match fs::read_link(record) {
+        Ok(path) => path,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("read the record of a namespace pin", record)(error)),
+    };
+    if is_pinned(&path) {
+        mount::unmount(&path, UnmountFlags::DETACH).map_err(failed("unpin the namespace at", &path))?;
+    }
+    if path.symlink_metadata().is_ok_and(|data| data.is_file() && data.len() == 0) {
+        remove(&path)?;
+    }
+    remove(record)
+}
+
+fn remove(path: &Path) -> Result<(), NamespaceError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(failed("remove the namespace pin", path)(error))
@@ -124,35 +269,4 @@ pub fn is_pinned(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn needs_root_pins_are_new_namespaces_and_go_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join("ns").join(name);
-        let spec = PinSpec {
-            pins: vec![(Kind::Ipc, path("ipc")), (Kind::Uts, path("uts"))],
-            hostname: Some("pod-name".into()),
-        };
-        let before = rustix::system::uname();
-        make_and_pin(&spec).unwrap();
-        assert!(is_pinned(&path("ipc")) && is_pinned(&path("uts")));
-        let inode = |path: &Path| rustix::fs::stat(path).unwrap().st_ino;
-        assert_ne!(inode(&path("uts")), inode(Path::new("/proc/self/ns/uts")));
-        assert_eq!(rustix::system::uname().nodename(), before.nodename());
-        for name in ["ipc", "uts", "ipc"] {
-            unpin(&path(name)).unwrap();
-            assert!(!path(name).exists());
-        }
-    }
-
-    #[test]
-    fn needs_root_a_failure_leaves_no_pin() {
-        let folder = tempfile::tempdir().unwrap();
-        let (uts, ipc) = (folder.path().join("uts"), folder.path().join("uts/below-a-file"));
-        let spec = PinSpec { pins: vec![(Kind::Uts, uts.clone()), (Kind::Ipc, ipc)], hostname: None };
-        assert!(make_and_pin(&spec).is_err());
-        assert!(!uts.exists());
-    }
-}
+mod tests;

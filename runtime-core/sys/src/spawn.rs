@@ -3,6 +3,8 @@
 //! The child has the default SIGPIPE disposition and an empty signal mask, as from a shell. Without extra descriptors,
 //! session or parent-death signal the C library's posix_spawn does it, which copies no page tables.
 
+mod into_cgroup;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -11,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
 use crate::pidfd;
@@ -49,6 +52,7 @@ pub struct Spawn {
     stderr: Stdio,
     group: Group,
     parent_death: Option<Signal>,
+    cgroup: Option<OwnedFd>,
 }
 
 /// A started process. Dropping it leaves the process alone; someone has to reap it.
@@ -92,6 +96,7 @@ impl Spawn {
             stderr: Stdio::Null,
             group: Group::Own,
             parent_death: None,
+            cgroup: None,
         }
     }
 
@@ -167,11 +172,34 @@ impl Spawn {
         self
     }
 
+    /// Folder of the v2 cgroup that the child is born in. On kernels before 5.7 it is moved there, before this answers.
+    #[must_use]
+    pub fn into_cgroup(mut self, folder: OwnedFd) -> Self {
+        self.cgroup = Some(folder);
+        self
+    }
+
     /// Starts it. The caller's copies of the descriptors are closed.
     ///
     /// # Errors
     /// When the program cannot be executed; then there is no child.
-    pub fn start(self) -> io::Result<Child> {
+    pub fn start(mut self) -> io::Result<Child> {
+        let Some(cgroup) = self.cgroup.take() else {
+            return self.start_here();
+        };
+        if let Some(child) = into_cgroup::start(&self, cgroup.as_fd())? {
+            return Ok(child);
+        }
+        let child = self.start_here()?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        // The child runs already; that it stays where it is fails nobody.
+        if let Ok(members) = rustix::fs::openat(&cgroup, "cgroup.procs", flags, Mode::empty()) {
+            let _ = rustix::io::write(members, child.pid().as_raw_nonzero().to_string().as_bytes());
+        }
+        Ok(child)
+    }
+
+    fn start_here(self) -> io::Result<Child> {
         #[expect(clippy::disallowed_methods, reason = "this is the door that others use")]
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.environment);
@@ -306,5 +334,63 @@ mod tests {
     fn what_cannot_be_executed_is_an_error() {
         let error = Spawn::new("/nonexistent/program").start().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    fn own_cgroup(name: &str) -> (crate::cgroup::Place, String) {
+        let path = format!("/orlop-test-{}-{name}/below", rustix::process::getpid().as_raw_nonzero());
+        (crate::cgroup::Place::new(&path).unwrap(), path)
+    }
+
+    #[test]
+    fn needs_root_a_child_is_born_in_a_cgroup_with_only_what_is_named() {
+        let (mut place, path) = own_cgroup("process");
+        let Some(folder) = place.unified().unwrap() else {
+            return assert!(!Path::new("/sys/fs/cgroup/cgroup.controllers").exists());
+        };
+        let script = "grep ^0:: /proc/self/cgroup; pwd; echo $A; grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | wc -l; cat";
+        let spawn = Spawn::new("sh").args(["-c", script]).env("A", "b").inherit_env("PATH").directory("/usr");
+        let (text, exit) = run(spawn.into_cgroup(folder.try_clone().unwrap()));
+        assert_eq!(exit, Exit::Code(0));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..3], [format!("0::{path}").as_str(), "/usr", "b"]);
+        assert_eq!(lines[3], "SigBlk:\t0000000000000000");
+        let ignored = u64::from_str_radix(&lines[4][8..], 16).unwrap();
+        assert_eq!(ignored & (1 << (libc::SIGPIPE - 1)), 0);
+        // No descriptor more than without a cgroup.
+        let (elsewhere, _) = run(Spawn::new("/bin/sh").args(["-c", script]).inherit_env("PATH"));
+        assert_eq!(lines[5..], elsewhere.lines().skip(5).collect::<Vec<_>>());
+        let error = Spawn::new("/nonexistent/program").into_cgroup(folder).start().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        place.remove();
+        assert!(place.unified().unwrap().is_some());
+        place.remove();
+    }
+
+    #[test]
+    fn needs_root_a_cgroup_that_is_gone_hinders_nobody() {
+        let (mut place, _) = own_cgroup("gone");
+        let Some(folder) = place.unified().unwrap() else { return };
+        place.remove();
+        let (text, exit) = run(Spawn::new("/bin/echo").arg("ran").into_cgroup(folder));
+        assert_eq!((text.as_str(), exit), ("ran\n", Exit::Code(0)));
+    }
+
+    #[test]
+    fn needs_root_a_thread_in_a_cgroup_has_its_children_there() {
+        let (mut place, path) = own_cgroup("thread");
+        let thread = std::thread::spawn(move || {
+            let failures = place.enter_thread();
+            assert!(failures.is_empty(), "{failures:?}");
+            assert!(place.enter_thread().is_empty());
+            let (text, _) = run(Spawn::new("/bin/cat").arg("/proc/self/cgroup"));
+            (text, place)
+        });
+        let (text, place) = thread.join().unwrap();
+        for line in text.lines().filter(|line| !line.starts_with("0::")) {
+            assert!(line.ends_with(&format!(":{path}")), "{line}");
+        }
+        let here = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert!(!here.contains(&path));
+        place.remove();
     }
 }
