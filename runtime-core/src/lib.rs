@@ -18,6 +18,7 @@ pub mod gc;
 pub mod ids;
 pub mod image;
 pub mod lease;
+pub mod netns;
 pub mod plugin;
 pub mod record;
 pub mod snapshot;

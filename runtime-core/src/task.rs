@@ -10,11 +10,14 @@ mod exec;
 pub mod plugin;
 mod shim;
 mod shims;
+mod stream;
 
 pub use runtime_shim::layout::Bundle;
 
 pub use error::ShimError;
 pub use exec::{ExecOutput, ExecRequest};
 pub use plugin::Runtime;
+pub use runtime_shim::sysctl;
 pub use shim::{PodNamespaces, Process, Shim, TaskExit, TaskRequest, TaskStatus};
-pub use shims::{RuntimeOptions, ShimSpec, Shims, ShimsConfig};
+pub use shims::{Pins, RuntimeOptions, ShimSpec, Shims, ShimsConfig};
+pub use stream::{AttachWish, ExecWish, Session, SessionEvent, SessionInput, SessionOutput, Stdin};

@@ -77,12 +77,16 @@ impl Cgroup {
 
     /// Whether the kernel killed one of its processes for want of memory. Has to be asked before it is removed.
     pub(crate) fn oom_killed(&self) -> bool {
-        let file = match (&self.memory, &self.unified) {
-            (Some(memory), _) => memory.join("memory.oom_control"),
-            (None, Some(unified)) => unified.join("memory.events"),
-            (None, None) => return false,
-        };
-        fs::read_to_string(file).is_ok_and(|text| counter(&text, "oom_kill") > 0)
+        let killed =
+            |file: PathBuf| fs::read_to_string(file).is_ok_and(|text| counter(&text, "oom_kill") > 0);
+        match (&self.memory, &self.unified) {
+            // v1 counts each group for itself.
+            (Some(memory), _) => {
+                with_those_below(memory).into_iter().any(|folder| killed(folder.join("memory.oom_control")))
+            }
+            (None, Some(unified)) => killed(unified.join("memory.events")),
+            (None, None) => false,
+        }
     }
 }
 
@@ -164,17 +168,7 @@ impl Group {
 
     /// Processes in the group and in those below it.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let mut pids = Vec::new();
-        let mut folders = vec![self.path().to_path_buf()];
-        while let Some(folder) = folders.pop() {
-            pids.extend(processes_of(&folder));
-            let Ok(entries) = fs::read_dir(&folder) else {
-                continue;
-            };
-            let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            folders.extend(below.map(|entry| entry.path()));
-        }
-        pids
+        with_those_below(self.path()).iter().flat_map(|folder| processes_of(folder)).collect()
     }
 
     /// Whether nobody is left.
@@ -260,6 +254,21 @@ fn signal_member(group: &Group, pid: u32, signal: i32) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
         result => result,
     }
+}
+
+/// A group's folder and those of all groups in it, deepest last.
+fn with_those_below(group: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![group.to_path_buf()];
+    let mut next = 0;
+    while let Some(folder) = folders.get(next) {
+        next += 1;
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(below.map(|entry| entry.path()).collect::<Vec<_>>());
+    }
+    folders
 }
 
 fn processes_of(folder: &Path) -> Vec<u32> {

@@ -182,6 +182,8 @@ calls! { protocol::TASK_V3;
     delete: "Delete" task::DeleteRequest => task::DeleteResponse;
     /// Resolves with the exit of the container's first process.
     wait: "Wait" task::WaitRequest => task::WaitResponse;
+    /// Changes a container's resources. `FailedPrecondition` when it has exited.
+    update: "Update" task::UpdateTaskRequest => ();
     /// Processes of the container, as the shim's pid namespace numbers them.
     pids: "Pids" task::PidsRequest => task::PidsResponse;
     /// Pids of the shim and of the container's first process.

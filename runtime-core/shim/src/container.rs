@@ -12,14 +12,19 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use runtime_shim::exit_file::{self, ExitRecord};
+use runtime_shim::stream::Stdin;
 use rustix::process::{Pid, Signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::cgroup::{Cgroup, Group};
 use crate::config::BundleConfig;
+use crate::io::audience::Audience;
+use crate::io::channel::Channel;
 use crate::io::cri_log::{CriLog, Stream};
-use crate::io::relay::{self, PipeReader};
+use crate::io::ends::Ends;
+use crate::io::input::Input;
+use crate::io::relay;
 use crate::job::Job;
 use crate::log;
 use crate::oci_runtime::{OciRuntime, Target};
@@ -50,6 +55,12 @@ pub(crate) struct Container {
     pub(crate) config: BundleConfig,
     pub(crate) runtime: Rc<dyn OciRuntime>,
     pub(crate) log: Option<Rc<RefCell<CriLog>>>,
+    /// What becomes of its input.
+    pub(crate) stdin: Stdin,
+    /// Its input and terminal, as far as it has them, while it lives.
+    pub(crate) input: Input,
+    /// Who is attached.
+    pub(crate) audience: Rc<Audience>,
     /// Held by Create, Start and Delete for as long as they take.
     pub(crate) turn: Mutex<()>,
     /// The OCI runtime's work in the container's turn.
@@ -70,12 +81,9 @@ pub(crate) struct Parts {
     pub(crate) config: BundleConfig,
     pub(crate) runtime: Rc<dyn OciRuntime>,
     pub(crate) log: Option<Rc<RefCell<CriLog>>>,
+    pub(crate) stdin: Stdin,
     pub(crate) reaper: Rc<Reaper>,
 }
-
-/// Output pipes of a container that are to be relayed.
-#[derive(Default)]
-pub(crate) struct Pipes(pub(crate) Vec<(Stream, PipeReader)>);
 
 /// What became of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +103,9 @@ impl Container {
             config: parts.config,
             runtime: parts.runtime,
             log: parts.log,
+            stdin: parts.stdin,
+            input: Input::default(),
+            audience: Rc::default(),
             turn: Mutex::new(()),
             job: RefCell::new(Job::new(parts.reaper.clone())),
             execs: Cell::new(0),
@@ -146,7 +157,7 @@ impl Container {
     }
 
     /// The OCI runtime has made it: from now on its exit is watched and its output relayed.
-    pub(crate) fn created(self: &Rc<Self>, init: Running, pipes: Pipes) {
+    pub(crate) fn created(self: &Rc<Self>, init: Running, ends: Ends) {
         let pid = init.pid;
         let cgroup = Cgroup::of(pid).unwrap_or_else(|error| {
             log::note(&format!("find the cgroup of container {}: {error}", self.target.id));
@@ -155,7 +166,10 @@ impl Container {
         // Set once: a container is created once.
         let _ = self.cgroup.set(cgroup);
         self.phase.set(Phase::Created { pid });
-        spawn_local(self.clone().supervise(init, pipes));
+        if let Some(input) = ends.input {
+            self.input.open(input);
+        }
+        spawn_local(self.clone().supervise(init, ends.outputs));
     }
 
     /// The OCI runtime has started it. It may have exited since.
@@ -190,9 +204,9 @@ impl Container {
 
     /// Waits for the first process and does what its end demands, in this order: kill what it left, ask for the verdict,
     /// complete the log, write the exit file, tell those who wait.
-    async fn supervise(self: Rc<Self>, mut init: Running, pipes: Pipes) {
+    async fn supervise(self: Rc<Self>, mut init: Running, outputs: Vec<(Stream, Rc<Channel>)>) {
         let (end_relays, ended) = watch::channel(false);
-        let relays = self.relay(pipes, &ended);
+        let relays = self.relay(outputs, &ended);
         let end = init.ended().await;
         if !self.config.own_pid_namespace
             && let Some(group) = self.cgroup().and_then(Cgroup::group)
@@ -205,6 +219,7 @@ impl Container {
             // A relay does not panic; if it did, there is nothing more to wait for.
             let _ = relay.await;
         }
+        self.input.release();
         let exit = record(init.pid, end, oom_killed);
         if let Err(error) = exit_file::write(&self.target.bundle.exit_file(), &exit) {
             log::note(&log::chain(&error));
@@ -214,10 +229,21 @@ impl Container {
         runtime_sys::memory::trim();
     }
 
-    fn relay(&self, pipes: Pipes, ended: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-        let Some(log) = &self.log else { return Vec::new() };
-        let start = |(stream, pipe)| spawn_local(relay::run(pipe, stream, log.clone(), ended.clone()));
-        pipes.0.into_iter().map(start).collect()
+    fn relay(
+        &self,
+        outputs: Vec<(Stream, Rc<Channel>)>,
+        ended: &watch::Receiver<bool>,
+    ) -> Vec<JoinHandle<()>> {
+        let sink = relay::Sink { log: self.log.clone(), audience: self.audience.clone() };
+        let start = |(stream, channel)| spawn_local(relay::run(channel, stream, sink.clone(), ended.clone()));
+        outputs.into_iter().map(start).collect()
+    }
+
+    /// An attached client has ended its input, or left.
+    pub(crate) fn input_ended(&self) {
+        if self.stdin == Stdin::Once {
+            self.input.end();
+        }
     }
 
     /// Group for the processes of an exec, when there is a cgroup to put it in.

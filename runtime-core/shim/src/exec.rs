@@ -1,36 +1,69 @@
-//! One-shot execs: a process in a container whose output goes back on the call.
+//! Execs: a process in a container for as long as its caller stays. `one_shot` has those that are one call, `sessions`
+//! the interactive ones.
 //!
-//! The process gets a cgroup of its own below the container's, so that its end by timeout takes everything with it that
+//! The process gets a cgroup of its own below the container's, so that its end by force takes everything with it that
 //! it started, daemons included, and nothing else. Children that it leaves behind at a regular end live on, and do not
-//! hold the call.
+//! hold the caller.
 
+pub(crate) mod one_shot;
+
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use prost::Message;
-use runtime_shim::protocol::io::{ExecEnd, ExecFrame, ExecRequest, exec_end, exec_frame};
-use runtime_shim::ttrpc::server::{Outgoing, Status};
+use runtime_shim::protocol::io::{ExecEnd, exec_end};
+use runtime_shim::ttrpc::server::Status;
 use runtime_sys::proc;
 use rustix::process::Signal;
 use tokio::sync::watch;
 
 use crate::cgroup::Group;
 use crate::container::{Container, Phase};
+use crate::io::channel::{Channel, Read};
 use crate::io::cri_log::Stream;
-use crate::io::relay::{self, PipeReader, Read};
+use crate::io::ends::{self, Ends, Plan};
+use crate::io::input::Input;
 use crate::job::Job;
-use crate::oci_runtime::{ExecArgs, Output, Refusal, RuntimeError};
+use crate::oci_runtime::{ExecArgs, Refusal, RuntimeError};
 use crate::reaper::{Reaper, Running};
 use crate::tasks::Tasks;
 use crate::{failure, log};
 
-/// Bytes of output in one frame.
+/// Bytes of output that go to the caller at once.
 const CHUNK: usize = 32 * 1024;
 /// How long a killed exec is waited for.
 const REAP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a caller may take to accept what is left when the process has ended.
+const LAST_LIMIT: Duration = Duration::from_secs(60);
+
+/// What to run.
+pub(crate) struct Wish {
+    pub(crate) container: String,
+    /// `process` of the OCI runtime specification, JSON.
+    pub(crate) process: Vec<u8>,
+    pub(crate) plan: Plan,
+    /// How long it may run.
+    pub(crate) limit: Option<Duration>,
+    /// Bytes of each stream that the caller gets; what is over it is read and dropped.
+    pub(crate) output_limit: u64,
+}
+
+/// Whom an exec is for.
+pub(crate) trait Caller {
+    /// The process runs.
+    async fn started(&self);
+    /// Brings at most [`CHUNK`] bytes to the caller; waits while it is slow.
+    async fn output(&self, stream: Stream, bytes: &[u8]);
+    /// Brings the caller's input to the process. Returns only when the caller is not to be served any more.
+    async fn feed(&self, input: &Input);
+    /// Resolves when the caller is gone. Cancel-safe.
+    async fn gone(&self);
+    /// That was it.
+    async fn ended(&self, end: ExecEnd);
+}
 
 /// Why an exec ends before its process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,44 +80,38 @@ struct Sink {
 }
 
 /// An exec under way.
-struct Exec<'a> {
+struct Exec<'a, C> {
     container: &'a Rc<Container>,
     reaper: &'a Rc<Reaper>,
-    outgoing: &'a Outgoing,
-    request: &'a ExecRequest,
+    caller: &'a C,
+    wish: &'a Wish,
     number: u64,
     job: Rc<Job>,
 }
 
-/// Runs an exec to its end.
-pub(crate) async fn run(tasks: &Tasks, request: ExecRequest, outgoing: Outgoing) -> Result<(), Status> {
-    let container = tasks.get(&request.container)?;
+/// Runs an exec to its end. What goes wrong before its process runs is the answer.
+pub(crate) async fn run<C: Caller>(tasks: &Tasks, wish: &Wish, caller: &C) -> Result<(), Status> {
+    let container = tasks.get(&wish.container)?;
     if !matches!(container.phase(), Phase::Running { .. }) {
-        return Err(failure::precondition(format!("container {} is not running", request.container)));
+        return Err(failure::precondition(format!("container {} is not running", wish.container)));
     }
     let number = container.execs.get();
     container.execs.set(number + 1);
-    let exec = Exec {
-        container: &container,
-        reaper: &tasks.reaper,
-        outgoing: &outgoing,
-        request: &request,
-        number,
-        job: Job::new(tasks.reaper.clone()),
-    };
+    let job = Job::new(tasks.reaper.clone());
+    let exec = Exec { container: &container, reaper: &tasks.reaper, caller, wish, number, job };
     let group = exec.make_group();
     let result = exec.run_in(group.as_ref()).await;
     if let Some(group) = group
         && let Err(error) = group.dissolve()
     {
         // The container's own removal takes it along.
-        log::note(&format!("remove the cgroup of exec {number} in {}: {error}", request.container));
+        log::note(&format!("remove the cgroup of exec {number} in {}: {error}", wish.container));
     }
     runtime_sys::memory::trim();
     result
 }
 
-impl Exec<'_> {
+impl<C: Caller> Exec<'_, C> {
     fn group_name(&self) -> String {
         format!("orlop-exec-{}", self.number)
     }
@@ -96,12 +123,12 @@ impl Exec<'_> {
 
     async fn run_in(&self, group: Option<&Group>) -> Result<(), Status> {
         let mut cut = pin!(self.cut());
-        let (started, pipes) = {
+        let (mut running, ends) = {
             let mut starting = pin!(self.start(group));
             tokio::select! {
                 // Cancel-safe: the start is polled on below when it loses.
                 started = &mut starting => started?,
-                // Cancel-safe: a timer and a watch.
+                // Cancel-safe: a timer and the caller's leaving.
                 cut = &mut cut => {
                     self.job.abort();
                     match (starting.await, group) {
@@ -114,34 +141,46 @@ impl Exec<'_> {
                 }
             }
         };
-        let mut running = started;
+        let input = Input::new(ends.input);
         let (end, ended) = watch::channel(false);
-        let mut pumps = pin!(self.pump(pipes, ended));
+        let mut pumps = pin!(self.pump(ends.outputs, ended));
         let exit = tokio::select! {
             // Cancel-safe: waits on a oneshot.
             exit = running.ended() => exit,
-            // Never first: the pumps end only when they are told to, or the caller is gone, which `cut` sees.
-            truncated = &mut pumps => { let _ = truncated; running.ended().await }
-            // Cancel-safe: a timer and a watch.
+            // Cancel-safe: it is polled on below. It only moves the output here: it ends when it is told to.
+            never = drive(pumps.as_mut()) => match never {},
+            // Cancel-safe: what is lost with it has no reader any more.
+            () = self.caller.feed(&input) => {
+                self.kill(&mut running, group).await;
+                return self.finish_cut(Cut::CallerGone).await;
+            }
+            // Cancel-safe: a timer and the caller's leaving.
             cut = &mut cut => {
                 self.kill(&mut running, group).await;
                 return self.finish_cut(cut).await;
             }
         };
         end.send_replace(true);
-        let truncated = tokio::select! {
-            // Cancel-safe: what is lost with it has no reader any more.
-            truncated = pumps => truncated,
-            // Cancel-safe: a watch.
-            () = self.outgoing.cancelled() => return Ok(()),
+        let last = async {
+            let truncated = pumps.await;
+            let outcome = Some(exec_end::Outcome::ExitCode(u32::from(exit.exit.shell_code())));
+            self.caller.ended(ExecEnd { outcome, truncated }).await;
         };
-        let outcome = exec_end::Outcome::ExitCode(u32::from(exit.exit.shell_code()));
-        self.send(exec_frame::Event::End(ExecEnd { outcome: Some(outcome), truncated })).await;
+        tokio::select! {
+            // Cancel-safe: what is lost with it has no reader any more.
+            () = last => {}
+            // Cancel-safe: the caller's leaving.
+            () = self.caller.gone() => {}
+            // Cancel-safe: a timer.
+            () = tokio::time::sleep(LAST_LIMIT) => {
+                log::note(&format!("caller of exec {} in {} does not read", self.number, self.wish.container));
+            }
+        }
         Ok(())
     }
 
     /// Starts the process, without a cgroup of its own where the OCI runtime knows no such thing.
-    async fn start(&self, group: Option<&Group>) -> Result<(Running, [(Stream, PipeReader); 2]), Status> {
+    async fn start(&self, group: Option<&Group>) -> Result<(Running, Ends), Status> {
         let name = self.group_name();
         match self.start_in(group.map(|group| group.exec_argument(&name))).await {
             Err(RuntimeError::Refused { refusal: Refusal::UnknownOption, .. }) if group.is_some() => {
@@ -152,33 +191,26 @@ impl Exec<'_> {
         .map_err(|error| failure::start_failed(&error))
     }
 
-    async fn start_in(
-        &self,
-        cgroup: Option<String>,
-    ) -> Result<(Running, [(Stream, PipeReader); 2]), RuntimeError> {
-        let pipe = || {
-            relay::pipe().map_err(|source| RuntimeError::File {
-                step: "make pipes",
-                verb: "exec",
-                id: self.request.container.clone(),
-                source,
-            })
+    async fn start_in(&self, cgroup: Option<String>) -> Result<(Running, Ends), RuntimeError> {
+        let failed = |step| {
+            let id = self.wish.container.clone();
+            move |source| RuntimeError::File { step, verb: "exec", id, source }
         };
-        let ((out_reader, stdout), (err_reader, stderr)) = (pipe()?, pipe()?);
-        let args = ExecArgs {
-            number: self.number,
-            process: self.request.process.clone(),
-            cgroup,
-            output: Output { stdout: Some(stdout), stderr: Some(stderr) },
-        };
-        let running = self.container.runtime.exec(&self.container.target, args, self.job.clone()).await?;
-        Ok((running, [(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)]))
+        let (streams, ends) = ends::make(self.wish.plan).map_err(failed("make pipes"))?;
+        let args = ExecArgs { number: self.number, process: self.wish.process.clone(), cgroup, streams };
+        let mut begun = self.container.runtime.exec(&self.container.target, args, self.job.clone()).await?;
+        match ends.or_terminal(begun.terminal.take()) {
+            Ok(ends) => Ok((begun.running, ends)),
+            Err(source) => {
+                self.kill(&mut begun.running, None).await;
+                Err(failed("use the terminal")(source))
+            }
+        }
     }
 
     /// Resolves when the exec has to end early.
-    fn cut(&self) -> impl Future<Output = Cut> + use<'_> {
-        let limit = u64::try_from(self.request.timeout_nanos).ok().filter(|nanos| *nanos > 0);
-        let deadline = limit.map(|nanos| tokio::time::Instant::now() + Duration::from_nanos(nanos));
+    fn cut(&self) -> impl Future<Output = Cut> + use<'_, C> {
+        let deadline = self.wish.limit.map(|limit| tokio::time::Instant::now() + limit);
         async move {
             let timer = async {
                 match deadline {
@@ -189,8 +221,8 @@ impl Exec<'_> {
             tokio::select! {
                 // Cancel-safe: a timer.
                 () = timer => Cut::TimedOut,
-                // Cancel-safe: a watch.
-                () = self.outgoing.cancelled() => Cut::CallerGone,
+                // Cancel-safe: the caller's leaving.
+                () = self.caller.gone() => Cut::CallerGone,
             }
         }
     }
@@ -204,7 +236,7 @@ impl Exec<'_> {
             None => false,
         };
         if let Err(error) = self.reaper.signal(running.pid, Signal::KILL.as_raw()) {
-            log::note(&format!("kill exec {} in {}: {error}", self.number, self.request.container));
+            log::note(&format!("kill exec {} in {}: {error}", self.number, self.wish.container));
         }
         // Also with a group: a privileged process may have moved a child of its out of it.
         kill_each(descendants);
@@ -218,84 +250,93 @@ impl Exec<'_> {
     async fn finish_cut(&self, cut: Cut) -> Result<(), Status> {
         if cut == Cut::TimedOut {
             let outcome = Some(exec_end::Outcome::TimedOut(true));
-            self.send(exec_frame::Event::End(ExecEnd { outcome, truncated: false })).await;
+            self.caller.ended(ExecEnd { outcome, truncated: false }).await;
         }
         Ok(())
     }
 
-    /// Relays both streams; tells whether something was cut off.
-    async fn pump(&self, pipes: [(Stream, PipeReader); 2], ended: watch::Receiver<bool>) -> bool {
-        let [(out, out_pipe), (err, err_pipe)] = pipes;
+    /// Relays all output; tells whether something was cut off.
+    async fn pump(&self, outputs: Vec<(Stream, Rc<Channel>)>, ended: watch::Receiver<bool>) -> bool {
+        self.caller.started().await;
+        let mut outputs = outputs.into_iter();
+        let (first, second) = (outputs.next(), outputs.next());
         let (first, second) =
-            tokio::join!(self.pump_one(out, out_pipe, ended.clone()), self.pump_one(err, err_pipe, ended));
+            tokio::join!(self.pump_one(first, ended.clone()), self.pump_one(second, ended.clone()));
         first || second
     }
 
-    async fn pump_one(&self, stream: Stream, pipe: PipeReader, mut ended: watch::Receiver<bool>) -> bool {
-        let limit = if self.request.output_limit == 0 { u64::MAX } else { self.request.output_limit };
-        let mut sink = Sink { stream, left: limit, truncated: false };
-        if let Err(error) = self.pump_into(&mut sink, &pipe, &mut ended).await {
-            log::note(&format!("output of exec {} in {}: {error}", self.number, self.request.container));
+    /// Relays one stream, until its end or an error and in any case until the end of the process.
+    async fn pump_one(
+        &self,
+        output: Option<(Stream, Rc<Channel>)>,
+        mut ended: watch::Receiver<bool>,
+    ) -> bool {
+        let mut truncated = false;
+        if let Some((stream, channel)) = output {
+            let mut sink = Sink { stream, left: self.wish.output_limit, truncated: false };
+            if let Err(error) = self.pump_into(&mut sink, &channel, &mut ended).await {
+                log::note(&format!("output of exec {} in {}: {error}", self.number, self.wish.container));
+            }
+            truncated = sink.truncated;
         }
-        sink.truncated
+        // The end of the process is another matter; a closed stream must not end the exec.
+        let _ = ended.wait_for(|ended| *ended).await;
+        truncated
     }
 
     async fn pump_into(
         &self,
         sink: &mut Sink,
-        pipe: &PipeReader,
+        channel: &Channel,
         ended: &mut watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; CHUNK];
         loop {
             tokio::select! {
                 biased;
                 // Cancel-safe: readiness only.
-                ready = pipe.readable() => ready?,
-                // Cancel-safe: a watch. Background children may hold the pipe: its end is not waited for.
-                _ = ended.wait_for(|ended| *ended) => {
-                    self.push(sink, &pipe.rest()?).await;
-                    return Ok(());
-                }
+                ready = channel.readable() => ready?,
+                // Cancel-safe: a watch. Background children may hold the stream: its end is not waited for.
+                _ = ended.wait_for(|ended| *ended) => return self.push_rest(sink, channel).await,
             }
-            match pipe.read(&mut buffer)? {
-                Read::Bytes(count) => self.push(sink, &buffer[..count]).await,
-                Read::Empty => {}
-                Read::End => {
-                    // The end of the process is another matter; its closed stream must not end the call.
-                    let _ = ended.wait_for(|ended| *ended).await;
-                    return Ok(());
+            // Only while there is something to read: a shell may be idle for hours.
+            let mut buffer = vec![0; CHUNK];
+            loop {
+                match channel.read(&mut buffer)? {
+                    Read::Bytes(count) => self.push(sink, &buffer[..count]).await,
+                    Read::Empty => break,
+                    Read::End => return Ok(()),
                 }
-            }
-            if *ended.borrow() {
-                self.push(sink, &pipe.rest()?).await;
-                return Ok(());
+                if *ended.borrow() {
+                    return self.push_rest(sink, channel).await;
+                }
             }
         }
     }
 
-    /// Sends what the limit lets through, in frames.
+    async fn push_rest(&self, sink: &mut Sink, channel: &Channel) -> io::Result<()> {
+        for chunk in channel.rest()?.chunks(CHUNK) {
+            self.push(sink, chunk).await;
+        }
+        Ok(())
+    }
+
+    /// Sends what the limit lets through.
     async fn push(&self, sink: &mut Sink, bytes: &[u8]) {
         let sent = usize::try_from(sink.left).unwrap_or(usize::MAX).min(bytes.len());
         sink.truncated |= sent < bytes.len();
         sink.left -= u64::try_from(sent).unwrap_or_default();
-        for chunk in bytes[..sent].chunks(CHUNK) {
-            let bytes = chunk.to_vec();
-            self.send(match sink.stream {
-                Stream::Stdout => exec_frame::Event::Stdout(bytes),
-                Stream::Stderr => exec_frame::Event::Stderr(bytes),
-            })
-            .await;
-        }
-        if sent == 0 {
+        if sent > 0 {
+            self.caller.output(sink.stream, &bytes[..sent]).await;
+        } else {
             tokio::task::yield_now().await;
         }
     }
+}
 
-    async fn send(&self, event: exec_frame::Event) {
-        // A caller that is gone is noticed through `cancelled`.
-        let _ = self.outgoing.send(&ExecFrame { event: Some(event) }.encode_to_vec()).await;
-    }
+/// Polls a future that does not end in this while.
+async fn drive(future: std::pin::Pin<&mut impl Future>) -> Infallible {
+    let _ = future.await;
+    std::future::pending().await
 }
 
 fn kill_each(pids: Vec<u32>) {

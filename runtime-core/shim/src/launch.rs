@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::protocol::bootstrap::{BootstrapParams, BootstrapResult, Extension};
+use crate::spawner::Spawner;
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -45,6 +47,8 @@ pub struct LaunchSpec {
     pub verbosity: Verbosity,
     /// Runtime options, as for Create.
     pub options: Option<prost_types::Any>,
+    /// Starts it in the shims' cgroup; without one it is where the caller is.
+    pub spawner: Option<Arc<Spawner>>,
     /// The whole start has to be done by then.
     pub limit: Duration,
 }
@@ -109,12 +113,15 @@ fn start_blocking(spec: &LaunchSpec) -> Result<Launched, LaunchError> {
     let spawn_failed = |source| LaunchError::Spawn { binary: spec.binary.clone(), source };
     let timeout = || LaunchError::Timeout { binary: spec.binary.clone(), limit: spec.limit };
     let pipes = Pipes::new().map_err(spawn_failed)?;
-    let child = command(spec)
+    let command = command(spec)
         .stdin(Stdio::Fd(pipes.stdin.0))
         .stdout(Stdio::Fd(pipes.stdout.1))
-        .stderr(Stdio::Fd(pipes.stderr.1))
-        .start()
-        .map_err(spawn_failed)?;
+        .stderr(Stdio::Fd(pipes.stderr.1));
+    let started = match &spec.spawner {
+        Some(spawner) => spawner.start(command),
+        None => command.start(),
+    };
+    let child = started.map_err(spawn_failed)?;
     // Less than a pipe holds, so this does not wait; a shim that does not read its input is not a failure.
     let _ = File::from(pipes.stdin.1).write_all(&parameters(spec).encode_to_vec());
     let ended = wait_until(child.pidfd(), deadline).map_err(spawn_failed)?;
@@ -308,6 +315,7 @@ mod tests {
             socket_folder: folder.join("s"),
             verbosity: Verbosity::Normal,
             options: None,
+            spawner: None,
             limit,
         }
     }

@@ -11,11 +11,13 @@ use sha2::{Digest, Sha256};
 /// Folder of all bundles below the state folder; named as containerd names its plugin.
 pub const BUNDLES: &str = "io.containerd.runtime.v2.task";
 
-/// A namespace that the shim makes for a pod and pins.
+/// A namespace that the shim pins for a pod in its bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinnedNamespace {
     Ipc,
     Uts,
+    /// That of the holder, the task with the sandbox's own id, if there is one.
+    Pid,
 }
 
 /// Folder of a container or sandbox: `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`.
@@ -76,7 +78,14 @@ impl Bundle {
         self.0.join("ns").join(match namespace {
             PinnedNamespace::Ipc => "ipc",
             PinnedNamespace::Uts => "uts",
+            PinnedNamespace::Pid => "pid",
         })
+    }
+
+    /// Link to the pin of the pod's network namespace, which is in a folder that others see.
+    #[must_use]
+    pub fn net_record(&self) -> PathBuf {
+        self.0.join("ns/net")
     }
 
     /// tmpfs that the pod's containers have at `/dev/shm`.
@@ -131,6 +140,14 @@ pub fn socket(folder: &Path, namespace: &str, id: &str) -> PathBuf {
         write!(name, "{byte:02x}").expect("writing to a string does not fail");
     }
     folder.join(name)
+}
+
+/// Socket of a shim's streams (see `stream`), beside its own.
+#[must_use]
+pub fn stream_socket(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".io");
+    path.into()
 }
 
 /// The address that a shim serving `socket` tells.

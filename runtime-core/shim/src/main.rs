@@ -4,7 +4,8 @@
 //! One thread does everything (`serve`); what may hang gets a short-lived thread of its own. No state is durable but
 //! the exit files: the daemon asks, or reads those.
 //!
-//! `start` → `serve` → `services` → `tasks` and `sandbox` → `container` → `oci_runtime`, `reaper`, `io`.
+//! `start` → `serve` → `services` → `tasks` and `sandbox` → `container` → `oci_runtime`, `reaper`, `io`; beside the services
+//! `sessions`, which attach and exec interactively.
 
 mod arguments;
 mod cgroup;
@@ -13,17 +14,21 @@ mod container;
 mod delete;
 mod exec;
 mod failure;
+mod holder;
 mod io;
 mod job;
 mod log;
+mod namespaces;
 mod oci_runtime;
 mod reaper;
 mod rootfs;
 mod sandbox;
 mod serve;
 mod services;
+mod sessions;
 mod start;
 mod tasks;
+mod update;
 
 use std::process::ExitCode;
 

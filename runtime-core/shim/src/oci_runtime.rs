@@ -1,6 +1,7 @@
 //! The OCI runtime behind one trait; nothing else knows that a program is run.
 
 pub(crate) mod choice;
+mod console;
 mod runc;
 
 use std::future::Future;
@@ -29,11 +30,20 @@ pub(crate) struct Target {
     pub(crate) bundle: Bundle,
 }
 
-/// Output streams of a new process; `None` is `/dev/null`, as stdin always is.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    pub(crate) stdout: Option<OwnedFd>,
-    pub(crate) stderr: Option<OwnedFd>,
+/// Standard streams of a new process.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    /// One by one; `None` is `/dev/null`.
+    Each { stdin: Option<OwnedFd>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd> },
+    /// A terminal, which the runtime makes as the process's specification says.
+    Terminal,
+}
+
+/// A process that a call has left to us.
+pub(crate) struct Begun {
+    pub(crate) running: Running,
+    /// Our end of its terminal, when it was to have one.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// A process to run in a container.
@@ -45,20 +55,22 @@ pub(crate) struct ExecArgs {
     pub(crate) process: Vec<u8>,
     /// Group below the container's to put it in, as `Group::exec_argument` gives it.
     pub(crate) cgroup: Option<String>,
-    pub(crate) output: Output,
+    pub(crate) streams: Streams,
 }
 
 /// What an OCI runtime can do. Calls may take for ever; their [`Job`] can be aborted. Everything that a call starts and
 /// leaves behind becomes a child of the shim, as it is a subreaper.
 pub(crate) trait OciRuntime {
     /// Makes a container whose first process waits to be started.
-    fn create(&self, target: &Target, output: Output, job: Rc<Job>) -> RuntimeFuture<Running>;
+    fn create(&self, target: &Target, streams: Streams, job: Rc<Job>) -> RuntimeFuture<Begun>;
     /// Lets the first process run.
     fn start(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()>;
     /// Takes a container apart and kills what is left of it; success when there is none.
     fn delete(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()>;
+    /// Changes the limits of a container, given as `resources` of the OCI runtime specification, JSON.
+    fn update(&self, target: &Target, resources: &[u8], job: Rc<Job>) -> RuntimeFuture<()>;
     /// Starts a further process.
-    fn exec(&self, target: &Target, args: ExecArgs, job: Rc<Job>) -> RuntimeFuture<Running>;
+    fn exec(&self, target: &Target, args: ExecArgs, job: Rc<Job>) -> RuntimeFuture<Begun>;
 }
 
 /// Why an OCI runtime refused to start a process.

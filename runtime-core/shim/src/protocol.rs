@@ -29,6 +29,9 @@ pub const SANDBOX: &str = "containerd.runtime.sandbox.v1.Sandbox";
 /// Execs and log rotation, private to orlop.
 pub const IO: &str = "orlop.shim.io.v1.Io";
 
+/// Type of an `Any` with `LinuxResources` of the OCI runtime specification, JSON.
+pub const LINUX_RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+
 /// gRPC status codes that the shim uses (google.rpc.Code).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {

@@ -4,40 +4,34 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use runtime_shim::layout::{Bundle, PinnedNamespace};
-use runtime_shim::protocol::io::{NamespaceMode, PodNamespaces};
+use runtime_shim::layout::Bundle;
+use runtime_shim::protocol::io::PodNamespaces;
 use runtime_shim::protocol::sandbox::{
     CreateSandboxRequest, CreateSandboxResponse, PlatformResponse, SandboxStatusResponse,
     StartSandboxResponse, StopSandboxResponse, WaitSandboxResponse,
 };
-use runtime_shim::protocol::task::DeleteRequest;
+use runtime_shim::protocol::task::{CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse};
 use runtime_shim::protocol::types::Platform;
 use runtime_shim::protocol::{Code, from_any, timestamp};
 use runtime_shim::teardown;
 use runtime_shim::ttrpc::server::Status;
-use runtime_sys::namespace::{self, Kind, PinSpec};
-use runtime_sys::{clock, mount};
+use runtime_sys::clock;
 use rustix::process::Signal;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use crate::container::Container;
-use crate::tasks::Tasks;
-use crate::{failure, log};
+use crate::namespaces::{self, PodPlan};
+use crate::tasks::{self, Tasks};
+use crate::{failure, holder, log};
 
-/// Size of /dev/shm when nobody says another, in bytes; what container engines use.
-const DEFAULT_SHM: u64 = 64 << 20;
 /// How long a call of the OCI runtime may go on before stopping the pod aborts it.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a killed container may take to end.
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
-/// Longest host name that the kernel takes, in bytes.
-const MAX_HOSTNAME: usize = 64;
 
 /// The pod of this shim, if it has one.
 pub(crate) struct Sandbox {
@@ -73,7 +67,6 @@ impl Sandbox {
             Some(any) => from_any(any).map_err(|error| failure::invalid(log::chain(&error)))?,
             None => return Err(failure::invalid("sandbox options are missing")),
         };
-        check(&namespaces)?;
         let bundle = Bundle::at(&request.bundle_path);
         if !bundle.path().is_absolute() {
             return Err(failure::invalid(format!(
@@ -81,6 +74,7 @@ impl Sandbox {
                 request.bundle_path
             )));
         }
+        let plan = PodPlan::new(&bundle, &namespaces)?;
         let _turn = self.turn.lock().await;
         if let Some(pod) = &*self.pod.borrow() {
             let same = pod.id == request.sandbox_id && pod.bundle == bundle && pod.namespaces == namespaces;
@@ -90,10 +84,8 @@ impl Sandbox {
                 Err(Status::new(Code::AlreadyExists, format!("this shim has sandbox {} already", pod.id)))
             };
         }
-        if let Err(status) = set_up(&bundle, &namespaces) {
-            teardown::pod(&bundle).unwrap_or_else(|error| log::note(&log::chain(&error)));
-            return Err(status);
-        }
+        let in_thread = bundle.clone();
+        tasks::blocking(move || namespaces::set_up(&in_thread, &plan)).await??;
         let created_at = clock::unix_nanos();
         self.pod.replace(Some(Pod { id: request.sandbox_id, bundle, namespaces, created_at }));
         Ok(CreateSandboxResponse {})
@@ -124,12 +116,17 @@ impl Sandbox {
     /// Kills and deletes every container, gives the namespaces back. Success when that is done already.
     pub(crate) async fn stop(&self) -> Result<StopSandboxResponse, Status> {
         let _turn = self.turn.lock().await;
-        for container in self.tasks.all() {
+        let pod = self.pod.borrow().clone();
+        let is_holder = |container: &Container| pod.as_ref().is_some_and(|pod| pod.id == container.target.id);
+        let mut containers = self.tasks.all();
+        // With the holder, everyone in its pid namespace dies: it is the last.
+        containers.sort_by_key(|container| is_holder(container));
+        for container in containers {
             self.end(&container).await?;
         }
-        let pod = self.pod.borrow().clone();
         if let Some(pod) = pod {
-            teardown::pod(&pod.bundle).map_err(|error| failure::internal(&error))?;
+            let torn_down = tasks::blocking(move || teardown::pod(&pod.bundle)).await?;
+            torn_down.map_err(|error| failure::internal(&error))?;
             if self.stopped.borrow().is_none() {
                 self.stopped.send_replace(Some(clock::unix_nanos()));
             }
@@ -143,6 +140,36 @@ impl Sandbox {
         // The sender is ours and stays.
         let at = stopped.wait_for(Option::is_some).await.map(|at| *at).unwrap_or_default();
         Ok(WaitSandboxResponse { exit_status: 0, exited_at: at.map(timestamp) })
+    }
+
+    /// Creates a task. The pod's holder gets its pid namespace pinned, for others to join.
+    pub(crate) async fn create_task(&self, request: CreateTaskRequest) -> Result<CreateTaskResponse, Status> {
+        let id = request.id.clone();
+        let answer = self.tasks.create(request).await?;
+        let Some(pod) = self.pod_named(&id) else {
+            return Ok(answer);
+        };
+        let container = self.tasks.get(&id)?;
+        if let Err(status) = holder::pin(&container, &pod.bundle) {
+            self.end(&container).await?;
+            return Err(status);
+        }
+        Ok(answer)
+    }
+
+    /// Deletes a task, and with the pod's holder the pin of its pid namespace.
+    pub(crate) async fn delete_task(&self, request: DeleteRequest) -> Result<DeleteResponse, Status> {
+        let id = request.id.clone();
+        let answer = self.tasks.delete(request).await?;
+        if let Some(pod) = self.pod_named(&id) {
+            holder::unpin(&pod.bundle)?;
+        }
+        Ok(answer)
+    }
+
+    /// The pod, when that is its id, which its holder has as well.
+    fn pod_named(&self, id: &str) -> Option<Pod> {
+        self.pod.borrow().clone().filter(|pod| pod.id == id)
     }
 
     async fn end(&self, container: &Rc<Container>) -> Result<(), Status> {
@@ -163,15 +190,15 @@ impl Sandbox {
         if timeout(EXIT_LIMIT, container.exit()).await.is_err() {
             return Err(Status::new(Code::DeadlineExceeded, format!("container {id} does not die")));
         }
-        match self.tasks.delete(DeleteRequest { id, exec_id: String::new() }).await {
+        match self.delete_task(DeleteRequest { id, exec_id: String::new() }).await {
             Err(status) if status.code == Code::NotFound => Ok(()),
             result => result.map(|_| ()),
         }
     }
 
     fn pod(&self, id: &str) -> Result<Pod, Status> {
-        let pod = self.pod.borrow().clone().filter(|pod| pod.id == id);
-        pod.ok_or_else(|| Status::new(Code::NotFound, format!("sandbox {id} is not known to this shim")))
+        self.pod_named(id)
+            .ok_or_else(|| Status::new(Code::NotFound, format!("sandbox {id} is not known to this shim")))
     }
 }
 
@@ -184,41 +211,4 @@ pub(crate) fn platform() -> PlatformResponse {
     };
     let platform = Platform { os: "linux".into(), architecture: architecture.into(), ..Default::default() };
     PlatformResponse { platform: Some(platform) }
-}
-
-fn check(namespaces: &PodNamespaces) -> Result<(), Status> {
-    if namespaces.hostname.len() > MAX_HOSTNAME || namespaces.hostname.contains('\0') {
-        return Err(failure::invalid(format!(
-            "host name {:?} is not one that the kernel takes",
-            namespaces.hostname
-        )));
-    }
-    if namespaces.uts() == NamespaceMode::Node && !namespaces.hostname.is_empty() {
-        return Err(failure::invalid("a host name needs a UTS namespace of the pod's own"));
-    }
-    Ok(())
-}
-
-fn set_up(bundle: &Bundle, namespaces: &PodNamespaces) -> Result<(), Status> {
-    let mut spec = PinSpec::default();
-    if namespaces.ipc() == NamespaceMode::Pod {
-        spec.pins.push((Kind::Ipc, bundle.namespace(PinnedNamespace::Ipc)));
-    }
-    if namespaces.uts() == NamespaceMode::Pod {
-        spec.pins.push((Kind::Uts, bundle.namespace(PinnedNamespace::Uts)));
-        spec.hostname = Some(namespaces.hostname.clone()).filter(|name| !name.is_empty());
-    }
-    namespace::make_and_pin(&spec).map_err(|error| failure::internal(&error))?;
-    if namespaces.ipc() == NamespaceMode::Pod {
-        let size = if namespaces.shm_size == 0 { DEFAULT_SHM } else { namespaces.shm_size };
-        mount_shm(&bundle.shm(), size).map_err(|error| {
-            Status::new(Code::Internal, format!("mount {}: {error}", bundle.shm().display()))
-        })?;
-    }
-    Ok(())
-}
-
-fn mount_shm(path: &Path, size: u64) -> io::Result<()> {
-    std::fs::create_dir_all(path)?;
-    mount::tmpfs(path, size, 0o1777)
 }

@@ -1,10 +1,12 @@
-//! The shim's process: one thread, one runtime, the accept loop, the end.
+//! The shim's process: one thread, one runtime, the accept loops, the end.
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use runtime_shim::layout;
 use runtime_shim::ttrpc::server;
 use runtime_sys::{memory, reaper as sys};
 use rustix::process::Signal;
@@ -14,6 +16,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::log;
 use crate::reaper::Reaper;
 use crate::services::Services;
+use crate::sessions::Sessions;
 use crate::start::Serving;
 
 /// Stack of the short-lived threads for calls that may hang.
@@ -44,18 +47,26 @@ pub(crate) fn serve(serving: Serving) -> io::Result<()> {
     let result = local.block_on(&runtime, async {
         let reaper = Rc::new(Reaper::default());
         let services = Rc::new(Services::new(reaper.clone(), serving.namespace));
-        let listener = UnixListener::from_std(serving.listener)?;
+        let calls = UnixListener::from_std(serving.listener)?;
+        let streams = UnixListener::from_std(serving.streams)?;
         let reaping = spawn_local(reaper.run(sigchld));
         let over = services.over.clone();
-        let accepting = spawn_local(accept(listener, services));
+        let sessions = Sessions::new(services.tasks.clone());
+        let accepting = [
+            spawn_local(accept(calls, move |socket| serve_alone(serve_calls(socket, services.clone())))),
+            spawn_local(accept(streams, move |socket| serve_alone(sessions.clone().serve(socket)))),
+        ];
         tokio::select! {
             // Cancel-safe: whichever comes first ends the process.
             () = over.notified() => {}
             reaped = reaping => return reaped.map_err(io::Error::other)?,
         }
-        accepting.abort();
+        for task in accepting {
+            task.abort();
+        }
         // Nobody connects any more to a shim that ends.
-        let removed = fs::remove_file(&serving.socket);
+        let removed = fs::remove_file(layout::stream_socket(&serving.socket));
+        let removed = fs::remove_file(&serving.socket).and(removed);
         for _ in 0..LAST_TURNS {
             tokio::task::yield_now().await;
         }
@@ -66,28 +77,32 @@ pub(crate) fn serve(serving: Serving) -> io::Result<()> {
     result
 }
 
-async fn accept(listener: UnixListener, services: Rc<Services>) {
+async fn accept(listener: UnixListener, serve: impl Fn(UnixStream)) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) if !may_call(&socket) => {
                 log::note("refused a caller that is not root");
                 drop(socket);
             }
-            Ok((socket, _)) => {
-                let services = services.clone();
-                spawn_local(async move {
-                    if let Err(error) = server::serve(socket, services).await {
-                        log::note(&format!("connection ended: {error}"));
-                    }
-                    memory::trim();
-                });
-            }
+            Ok((socket, _)) => serve(socket),
             Err(error) => {
                 log::note(&format!("accept: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Each connection is on its own; nobody waits for its end.
+fn serve_alone(connection: impl Future<Output = ()> + 'static) {
+    drop(spawn_local(connection));
+}
+
+async fn serve_calls(socket: UnixStream, services: Rc<Services>) {
+    if let Err(error) = server::serve(socket, services).await {
+        log::note(&format!("connection ended: {error}"));
+    }
+    memory::trim();
 }
 
 /// Root, or whom the shim runs as. The socket's mode says the same; a descriptor that was passed on does not.

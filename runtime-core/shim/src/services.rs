@@ -11,15 +11,17 @@ use runtime_shim::protocol::{Code, IO, SANDBOX, TASK_V2, TASK_V3, sandbox as wir
 use runtime_shim::ttrpc::server::{CallFuture, Handler, Outgoing, Reply, Status};
 use tokio::sync::Notify;
 
+use crate::exec::one_shot;
+use crate::failure;
 use crate::io::cri_log;
 use crate::reaper::Reaper;
 use crate::sandbox::{self, Sandbox};
 use crate::tasks::{self, Tasks};
-use crate::{exec, failure};
+use crate::update;
 
 /// Everything that the shim serves.
 pub(crate) struct Services {
-    tasks: Rc<Tasks>,
+    pub(crate) tasks: Rc<Tasks>,
     sandbox: Sandbox,
     /// Told when the process may end.
     pub(crate) over: Rc<Notify>,
@@ -33,12 +35,13 @@ impl Services {
 
     async fn task(&self, method: &str, payload: &[u8]) -> Result<Vec<u8>, Status> {
         match method {
-            "Create" => encode(&self.tasks.create(decode(payload)?).await?),
+            "Create" => encode(&self.sandbox.create_task(decode(payload)?).await?),
             "Start" => encode(&self.tasks.start(decode(payload)?).await?),
             "State" => encode(&self.tasks.state(&decode(payload)?)?),
             "Kill" => encode(&self.tasks.kill(&decode(payload)?)?),
-            "Delete" => encode(&self.tasks.delete(decode(payload)?).await?),
+            "Delete" => encode(&self.sandbox.delete_task(decode(payload)?).await?),
             "Wait" => encode(&self.tasks.wait(decode(payload)?).await?),
+            "Update" => encode(&update::update(&self.tasks, decode(payload)?).await?),
             "Pids" => encode(&self.tasks.pids(&decode(payload)?)?),
             "Connect" => encode(&self.tasks.connect(&decode(payload)?)?),
             "Shutdown" => {
@@ -78,7 +81,7 @@ impl Services {
     async fn io(&self, method: &str, payload: &[u8], outgoing: Outgoing) -> Result<Reply, Status> {
         match method {
             "Exec" => {
-                exec::run(&self.tasks, decode::<ExecRequest>(payload)?, outgoing).await?;
+                one_shot::run(&self.tasks, decode::<ExecRequest>(payload)?, outgoing).await?;
                 Ok(Reply::StreamEnd)
             }
             "ReopenLog" => {

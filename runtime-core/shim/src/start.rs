@@ -1,4 +1,4 @@
-//! `start`: socket, fork, answer. What the parent does before the fork is all that the shim inherits.
+//! `start`: sockets, fork, answer. What the parent does before the fork is all that the shim inherits.
 //!
 //! A second `start` for the same id finds the socket served and gives the same answer. Starts take turns by a lock on
 //! the sockets' folder, so that two of them never make two shims.
@@ -34,6 +34,8 @@ pub(crate) enum Started {
 /// What the shim's process begins with.
 pub(crate) struct Serving {
     pub(crate) listener: UnixListener,
+    /// Of `layout::stream_socket`.
+    pub(crate) streams: UnixListener,
     pub(crate) socket: PathBuf,
     pub(crate) namespace: String,
 }
@@ -87,13 +89,31 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Started, StartError> {
         answer(&socket)?;
         return Ok(Started::Answered);
     }
-    let listener = bind(&socket)?;
+    let listeners = Listeners::bind(&socket)?;
     drop(lock);
-    let stay = stay(&bundle, &socket, listener, arguments);
+    let stay = stay(&bundle, &socket, listeners, arguments);
     if stay.is_err() {
-        let _ = fs::remove_file(&socket);
+        for socket in [&socket, &layout::stream_socket(&socket)] {
+            let _ = fs::remove_file(socket);
+        }
     }
     stay
+}
+
+/// Both bound sockets.
+struct Listeners {
+    calls: UnixListener,
+    streams: UnixListener,
+}
+
+impl Listeners {
+    /// The streams' first: whoever can call can have streams.
+    fn bind(socket: &Path) -> Result<Self, StartError> {
+        let path = layout::stream_socket(socket);
+        let streams = bind(&path)?;
+        let calls = bind(socket).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        Ok(Self { calls, streams })
+    }
 }
 
 /// Leaves the shim behind. A bundle that was removed meanwhile fails it: whoever removed a bundle looks for a socket
@@ -101,7 +121,7 @@ pub(crate) fn start(arguments: &Arguments) -> Result<Started, StartError> {
 fn stay(
     bundle: &Bundle,
     socket: &Path,
-    listener: UnixListener,
+    listeners: Listeners,
     arguments: &Arguments,
 ) -> Result<Started, StartError> {
     let log_path = bundle.shim_log();
@@ -125,7 +145,8 @@ fn stay(
             // The bundle may be removed while the shim lives.
             rustix::process::chdir("/").map_err(|error| process("leave the bundle")(error.into()))?;
             Ok(Started::Shim(Serving {
-                listener,
+                listener: listeners.calls,
+                streams: listeners.streams,
                 socket: socket.to_owned(),
                 namespace: arguments.namespace.clone(),
             }))

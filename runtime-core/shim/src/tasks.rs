@@ -13,16 +13,17 @@ use runtime_shim::protocol::task::{
 };
 use runtime_shim::protocol::task_types::{ProcessInfo, Status as TaskStatus};
 use runtime_shim::protocol::{Code, from_any, runc, timestamp};
+use runtime_shim::stream::Stdin;
 use runtime_shim::teardown;
 use runtime_shim::ttrpc::server::Status;
 use rustix::process::Signal;
 
-use crate::container::{Container, Parts, Phase, Pipes, Signalled};
+use crate::container::{Container, Parts, Phase, Signalled};
 use crate::failure;
-use crate::io::cri_log::{CriLog, Stream};
-use crate::io::relay;
+use crate::io::cri_log::CriLog;
+use crate::io::ends::{self, Plan};
 use crate::oci_runtime::choice::{self, Choice};
-use crate::oci_runtime::{OciRuntime, Output, Runc, Target};
+use crate::oci_runtime::{OciRuntime, Runc, Target};
 use crate::reaper::Reaper;
 use crate::{cgroup, config, log, rootfs};
 
@@ -81,9 +82,12 @@ impl Tasks {
             return Err(failure::invalid(format!("bundle {:?} is not an absolute path", request.bundle)));
         }
         let config = config::read(&bundle.config()).map_err(|error| failure::invalid(log::chain(&error)))?;
-        if request.terminal || config.terminal || !request.stdin.is_empty() {
-            return Err(Status::new(Code::Unimplemented, "terminals and stdin are not supported yet"));
+        if request.terminal && !config.terminal {
+            return Err(failure::invalid(format!("{} wants no terminal", bundle.config().display())));
         }
+        let stdin = Stdin::from_uri(&request.stdin).ok_or_else(|| {
+            Status::new(Code::Unimplemented, format!("input {:?} is none of this shim's", request.stdin))
+        })?;
         if !request.checkpoint.is_empty() {
             return Err(Status::new(Code::Unimplemented, "checkpoints are not supported"));
         }
@@ -94,6 +98,7 @@ impl Tasks {
             stdout: request.stdout.clone(),
             config,
             log: log.map(|log| Rc::new(RefCell::new(log))),
+            stdin,
             reaper: self.reaper.clone(),
         }))
     }
@@ -160,7 +165,9 @@ impl Tasks {
             bundle: container.target.bundle.path().display().to_string(),
             pid: container.pid().unwrap_or_default(),
             status: status.into(),
+            stdin: container.stdin.uri().into(),
             stdout: container.stdout.clone(),
+            terminal: container.config.terminal,
             exit_status: exit.map_or(0, |exit| u32::from(exit.code)),
             exited_at: exit.map(|exit| timestamp(exit.at_unix_nanos)),
             ..Default::default()
@@ -262,20 +269,19 @@ async fn make(
 }
 
 async fn run_create(container: &Rc<Container>) -> Result<(), Status> {
-    let (output, pipes) = output(container).map_err(|error| failure::internal(&error))?;
+    let plan = Plan {
+        terminal: container.config.terminal,
+        stdin: container.stdin != Stdin::None,
+        stdout: true,
+        stderr: true,
+    };
+    let (streams, ends) = ends::make(plan).map_err(|error| failure::internal(&error))?;
     let job = container.job.borrow().clone();
-    let init = container.runtime.create(&container.target, output, job).await;
-    container.created(init.map_err(|error| failure::start_failed(&error))?, pipes);
+    let init = container.runtime.create(&container.target, streams, job).await;
+    let init = init.map_err(|error| failure::start_failed(&error))?;
+    let ends = ends.or_terminal(init.terminal).map_err(|error| failure::internal(&error))?;
+    container.created(init.running, ends);
     Ok(())
-}
-
-fn output(container: &Container) -> std::io::Result<(Output, Pipes)> {
-    if container.log.is_none() {
-        return Ok((Output::default(), Pipes::default()));
-    }
-    let ((out_reader, stdout), (err_reader, stderr)) = (relay::pipe()?, relay::pipe()?);
-    let output = Output { stdout: Some(stdout), stderr: Some(stderr) };
-    Ok((output, Pipes(vec![(Stream::Stdout, out_reader), (Stream::Stderr, err_reader)])))
 }
 
 async fn unmount(container: &Container) -> Result<(), Status> {

@@ -44,10 +44,12 @@ pub enum TeardownError {
 pub fn pod(bundle: &Bundle) -> Result<(), TeardownError> {
     let shm = bundle.shm();
     unmount(shm.clone())?;
-    for pinned in [PinnedNamespace::Ipc, PinnedNamespace::Uts] {
+    for pinned in [PinnedNamespace::Ipc, PinnedNamespace::Uts, PinnedNamespace::Pid] {
         let unpinned = namespace::unpin(&bundle.namespace(pinned));
         unpinned.map_err(|source| TeardownError::Namespace { source })?;
     }
+    let unpinned = namespace::unpin_recorded(&bundle.net_record());
+    unpinned.map_err(|source| TeardownError::Namespace { source })?;
     for path in [shm, bundle.path().join("ns")] {
         match fs::remove_dir(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

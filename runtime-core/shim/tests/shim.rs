@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runtime_shim::client::KillTarget;
 use runtime_shim::exit_file;
+use runtime_shim::layout::stream_socket;
 use runtime_shim::protocol::Code;
 use runtime_shim::protocol::io::{StartFailureKind, exec_end::Outcome};
 use runtime_shim::protocol::sandbox::PingRequest;
@@ -263,7 +264,7 @@ async fn starting_the_shim_twice_finds_the_first_and_a_stale_socket_is_replaced(
     )
     .unwrap();
     wait_until("the shim is dead", async || !identity.is_alive()).await;
-    assert!(node.socket().exists());
+    assert!(node.socket().exists() && stream_socket(&node.socket()).exists());
     let fresh = runtime_shim::launch::start_shim(&node.launch_spec()).await.unwrap();
     assert_eq!(fresh.address, node.launched.address);
     assert_ne!(node.shim_identity(), identity);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runtime_shim::client::{CallError, ConnectError};
 use runtime_shim::launch::LaunchError;
 use runtime_shim::protocol::Code;
+use runtime_shim::stream::session::OpenError;
 
 use crate::error::ErrorKind;
 
@@ -43,6 +44,13 @@ pub enum ShimError {
         #[source]
         source: CallError,
     },
+    #[error("the shim of {id} did not {call}")]
+    Session {
+        id: String,
+        call: &'static str,
+        #[source]
+        source: OpenError,
+    },
     #[error("the process of {id} did not end within {seconds}s")]
     StillThere { id: String, seconds: u64 },
     #[error("the exec in {id} ended without a result")]
@@ -54,7 +62,8 @@ pub enum ShimError {
 impl ShimError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Call { source, .. } => call_kind(source),
+            Self::Call { source, .. } => source.code().map_or(ErrorKind::Unavailable, code_kind),
+            Self::Session { source, .. } => session_kind(source),
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::StillThere { .. } => ErrorKind::DeadlineExceeded,
             Self::Bundle { .. }
@@ -67,20 +76,36 @@ impl ShimError {
 
     /// What the OCI runtime said when it refused a create or start, if that is what failed.
     pub fn refusal(&self) -> Option<String> {
-        let Self::Call { source, .. } = self else { return None };
-        source.start_failure().map(|failure| failure.message)
+        let failure = match self {
+            Self::Call { source, .. } => source.start_failure()?,
+            Self::Session { source: OpenError::Refused { start_failure, .. }, .. } => {
+                start_failure.clone()?
+            }
+            _ => return None,
+        };
+        Some(failure.message)
     }
 
     /// The connection to the shim was lost: it may have died, or it may not.
     pub fn disconnected(&self) -> bool {
-        matches!(self, Self::Call { source: CallError::Disconnected { .. }, .. } | Self::Connect { .. })
+        matches!(
+            self,
+            Self::Call { source: CallError::Disconnected { .. }, .. }
+                | Self::Session { source: OpenError::Connect { .. } | OpenError::Lost { .. }, .. }
+                | Self::Connect { .. }
+        )
     }
 }
 
-fn call_kind(error: &CallError) -> ErrorKind {
-    let Some(code) = error.code() else {
-        return ErrorKind::Unavailable;
-    };
+fn session_kind(error: &OpenError) -> ErrorKind {
+    match error {
+        OpenError::Refused { code, .. } => code_kind(*code),
+        OpenError::Late { .. } => ErrorKind::DeadlineExceeded,
+        OpenError::Connect { .. } | OpenError::Lost { .. } => ErrorKind::Unavailable,
+    }
+}
+
+fn code_kind(code: Code) -> ErrorKind {
     match code {
         Code::NotFound => ErrorKind::NotFound,
         Code::AlreadyExists => ErrorKind::AlreadyExists,

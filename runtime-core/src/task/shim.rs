@@ -1,5 +1,6 @@
 //! One living shim: pod namespaces and tasks by typed calls, and the end of its process.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +8,12 @@ use std::time::Duration;
 
 use runtime_shim::client::{CallError, KillTarget, ShimClient};
 use runtime_shim::identity::ProcessIdentity;
-use runtime_shim::protocol::{io as wire_io, runc, sandbox, task, task_types, to_any, types};
+use runtime_shim::protocol::{
+    LINUX_RESOURCES, io as wire_io, runc, sandbox, task, task_types, to_any, types,
+};
 use tokio::io::unix::AsyncFd;
 
-use super::{RuntimeOptions, ShimError};
+use super::{RuntimeOptions, ShimError, Stdin};
 use crate::clock::Timestamp;
 use crate::snapshot::Mount;
 
@@ -37,6 +40,10 @@ pub struct Process {
 pub struct PodNamespaces {
     pub hostname: String,
     pub own_ipc: bool,
+    /// Where the pod's network namespace is to be pinned; absent is the node's network.
+    pub net_pin: Option<PathBuf>,
+    /// Each must belong to a namespace of the pod, see `runtime_shim::sysctl`.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// A task to be created from a bundle.
@@ -47,6 +54,9 @@ pub struct TaskRequest<'a> {
     pub rootfs: &'a [Mount],
     /// The CRI log; absent writes none.
     pub log: Option<&'a Path>,
+    pub stdin: Stdin,
+    /// As `process.terminal` of the bundle's specification.
+    pub terminal: bool,
     pub options: &'a RuntimeOptions,
 }
 
@@ -134,6 +144,8 @@ impl Shim {
             ipc: ipc.into(),
             uts: wire_io::NamespaceMode::Pod.into(),
             shm_size: SHM_BYTES,
+            net_pin: wish.net_pin.as_ref().map_or_else(String::new, |pin| pin.to_string_lossy().into_owned()),
+            sysctls: wish.sysctls.clone(),
         };
         let request = sandbox::CreateSandboxRequest {
             sandbox_id: self.inner.id.clone(),
@@ -182,6 +194,8 @@ impl Shim {
             id: wish.container.to_owned(),
             bundle: wish.bundle.to_string_lossy().into_owned(),
             rootfs: wish.rootfs.iter().map(wire_mount).collect(),
+            terminal: wish.terminal,
+            stdin: wish.stdin.uri().to_owned(),
             stdout: wish.log.map_or_else(String::new, |log| format!("cri://{}", log.display())),
             options: Some(to_any(&options)),
             ..Default::default()
@@ -241,6 +255,17 @@ impl Shim {
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Changes a task's limits: `LinuxResources` of the OCI runtime-spec as JSON.
+    pub async fn update(&self, container: &str, resources: &[u8]) -> Result<(), ShimError> {
+        let resources = prost_types::Any { type_url: LINUX_RESOURCES.to_owned(), value: resources.to_vec() };
+        let request = task::UpdateTaskRequest {
+            id: container.to_owned(),
+            resources: Some(resources),
+            ..Default::default()
+        };
+        self.runtime().update(&request).await.map_err(self.failed("update the task"))
     }
 
     /// Goes on writing the log to a new file at the old path.

@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_shim::client::ShimClient;
@@ -12,8 +13,10 @@ use runtime_shim::identity::ProcessIdentity;
 use runtime_shim::launch::{self, LaunchSpec, Verbosity};
 use runtime_shim::layout::{self, Bundle, PinnedNamespace};
 use runtime_shim::protocol::sandbox::ShutdownSandboxRequest;
+use runtime_shim::spawner::Spawner;
 
 use super::{Shim, ShimError};
+use crate::error::chain;
 
 /// How long a shim may take to start.
 const LAUNCH: Duration = Duration::from_secs(30);
@@ -27,6 +30,16 @@ pub struct ShimsConfig {
     /// The daemon's own socket and binary, for shims that call back.
     pub address: PathBuf,
     pub binary: PathBuf,
+    /// Cgroup that shims are born in, a path from the roots of the hierarchies; empty is the daemon's own.
+    pub cgroup: String,
+}
+
+/// Where a pod's namespaces are pinned; the pid namespace only while the pod has a holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    pub ipc: PathBuf,
+    pub uts: PathBuf,
+    pub pid: PathBuf,
 }
 
 /// Options of the OCI runtime behind a shim (containerd's `runc.v1.Options`).
@@ -48,11 +61,14 @@ pub struct ShimSpec<'a> {
 #[derive(Debug)]
 pub struct Shims {
     config: ShimsConfig,
+    spawner: Option<Arc<Spawner>>,
 }
 
 impl Shims {
+    /// Starts the thread that starts shims, which ends with this.
     pub fn new(config: ShimsConfig) -> Self {
-        Self { config }
+        let spawner = spawner(&config.cgroup);
+        Self { config, spawner }
     }
 
     /// The folder of a sandbox or container.
@@ -60,10 +76,14 @@ impl Shims {
         Bundle::of(&self.config.state, &self.config.namespace, id)
     }
 
-    /// Where a pod's IPC and UTS namespaces are pinned.
-    pub fn pins(&self, sandbox: &str) -> (PathBuf, PathBuf) {
-        let bundle = self.bundle(sandbox);
-        (bundle.namespace(PinnedNamespace::Ipc), bundle.namespace(PinnedNamespace::Uts))
+    /// Where a pod's namespaces are pinned.
+    pub fn pins(&self, sandbox: &str) -> Pins {
+        let pin = |kind| self.bundle(sandbox).namespace(kind);
+        Pins {
+            ipc: pin(PinnedNamespace::Ipc),
+            uts: pin(PinnedNamespace::Uts),
+            pid: pin(PinnedNamespace::Pid),
+        }
     }
 
     /// Starts the shim of a sandbox, or takes the one that is there already.
@@ -79,6 +99,7 @@ impl Shims {
             socket_folder: layout::socket_folder(&self.config.state),
             verbosity: Verbosity::Normal,
             options: None,
+            spawner: self.spawner.clone(),
             limit: LAUNCH,
         };
         let launched = launch::start_shim(&launch).await.map_err(|source| ShimError::Launch {
@@ -158,12 +179,15 @@ impl Shims {
                 "a shim was there after its pod, it was ended"
             );
         }
-        match std::fs::remove_file(&socket) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ShimError::Bundle { path: socket, source })
+        for path in [layout::stream_socket(&socket), socket] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(ShimError::Bundle { path, source });
+                }
+                Ok(()) | Err(_) => {}
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     fn socket(&self, id: &str) -> PathBuf {
@@ -191,4 +215,17 @@ impl Shims {
             .map_err(|error| ShimError::Process { id: id.to_owned(), source: io::Error::other(error) })?;
         Shim::new(id, bundle.path().to_owned(), client, &identity)
     }
+}
+
+/// `None` when shims are to stay in the daemon's cgroup, or have to.
+fn spawner(cgroup: &str) -> Option<Arc<Spawner>> {
+    if cgroup.is_empty() {
+        return None;
+    }
+    let warn = |cgroup: &str, error: &(dyn std::error::Error + 'static)| {
+        tracing::warn!(cgroup, error = %chain(error), "shims stay in the daemon's cgroup");
+    };
+    let in_thread = cgroup.to_owned();
+    let spawner = Spawner::new(cgroup, move |error| warn(&in_thread, &error));
+    spawner.inspect_err(|error| warn(cgroup, error)).ok().map(Arc::new)
 }

@@ -4,19 +4,22 @@
 //! streams, as it shares them.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use runtime_sys::pidfd::Exit;
 use runtime_sys::spawn::{Group, Spawn, Stdio};
-use rustix::process::Pid;
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 
-use super::{ExecArgs, OciRuntime, Output, Refusal, RuntimeError, RuntimeFuture, Target};
+use super::console::Console;
+use super::{Begun, ExecArgs, OciRuntime, Refusal, RuntimeError, RuntimeFuture, Streams, Target};
 use crate::job::Job;
-use crate::reaper::{Reaper, Running};
+use crate::reaper::Reaper;
 
 /// Bytes of the runtime's log that are read, from its end.
 const MAX_LOG: usize = 64 * 1024;
@@ -34,6 +37,12 @@ pub(crate) struct Runc {
     pub(crate) systemd_cgroup: bool,
     pub(crate) no_pivot_root: bool,
     pub(crate) no_new_keyring: bool,
+}
+
+/// What a call that leaves a process behind tells it with.
+struct Files {
+    pid: PathBuf,
+    console: Option<Console>,
 }
 
 /// One invocation.
@@ -90,37 +99,76 @@ impl Runc {
         self,
         call: Call,
         spawn: Spawn,
-        pid_file: PathBuf,
+        files: Files,
         job: Rc<Job>,
-    ) -> Result<Running, RuntimeError> {
+    ) -> Result<Begun, RuntimeError> {
         let (verb, id, reaper) = (call.verb, call.target.id.clone(), self.reaper.clone());
-        let _ = fs::remove_file(&pid_file);
+        let _ = fs::remove_file(&files.pid);
         let claim = reaper.claim();
         self.run(&call, spawn, &job).await?;
-        let pid = read_pid(&pid_file);
-        let pid = pid.map_err(|source| RuntimeError::File {
-            step: "read the pid file",
-            verb,
-            id: id.clone(),
-            source,
-        })?;
-        reaper.adopt(&claim, pid).map_err(|source| RuntimeError::Stray { verb, id, pid, source })
+        let file = |step| {
+            let id = id.clone();
+            move |source| RuntimeError::File { step, verb, id, source }
+        };
+        let pid = read_pid(&files.pid).map_err(file("read the pid file"))?;
+        let adopted = reaper.adopt(&claim, pid);
+        let running = adopted.map_err(|source| RuntimeError::Stray { verb, id: id.clone(), pid, source })?;
+        drop(claim);
+        let Some(console) = files.console else {
+            return Ok(Begun { running, terminal: None });
+        };
+        match console.receive().await {
+            Ok(terminal) => Ok(Begun { running, terminal: Some(terminal) }),
+            Err(source) => {
+                // Nobody could talk to it. It may have ended already.
+                let _ = reaper.signal(pid, Signal::KILL.as_raw());
+                Err(file("receive the terminal")(source))
+            }
+        }
+    }
+
+    /// Adds the options of a process's streams.
+    fn with_streams(
+        spawn: Spawn,
+        streams: Streams,
+        call: &Call,
+        socket: &str,
+    ) -> Result<(Spawn, Option<Console>), RuntimeError> {
+        let stream = |descriptor: Option<_>| descriptor.map_or(Stdio::Null, Stdio::Fd);
+        match streams {
+            Streams::Each { stdin, stdout, stderr } => {
+                Ok((spawn.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)), None))
+            }
+            Streams::Terminal => {
+                let bound = Console::bind(call.target.bundle.path(), socket);
+                let console = bound.map_err(|source| RuntimeError::File {
+                    step: "make the console socket",
+                    verb: call.verb,
+                    id: call.target.id.clone(),
+                    source,
+                })?;
+                Ok((spawn.arg("--console-socket").arg(socket), Some(console)))
+            }
+        }
     }
 }
 
 impl OciRuntime for Runc {
-    fn create(&self, target: &Target, output: Output, job: Rc<Job>) -> RuntimeFuture<Running> {
-        let pid_file = target.bundle.init_pid();
+    fn create(&self, target: &Target, streams: Streams, job: Rc<Job>) -> RuntimeFuture<Begun> {
+        let pid = target.bundle.init_pid();
         let (call, mut spawn) = self.call("create", target, target.bundle.runtime_log());
-        spawn = spawn.arg("--bundle").arg(target.bundle.path()).arg("--pid-file").arg(&pid_file);
+        spawn = spawn.arg("--bundle").arg(target.bundle.path()).arg("--pid-file").arg(&pid);
         if self.no_pivot_root {
             spawn = spawn.arg("--no-pivot");
         }
         if self.no_new_keyring {
             spawn = spawn.arg("--no-new-keyring");
         }
-        let spawn = with_output(spawn.arg(&target.id), output);
-        Box::pin(self.clone().run_and_adopt(call, spawn, pid_file, job))
+        let (this, id) = (self.clone(), target.id.clone());
+        Box::pin(async move {
+            let (spawn, console) = Self::with_streams(spawn, streams, &call, "console.sock")?;
+            this.run_and_adopt(call, spawn.arg(id), Files { pid, console }, job).await
+        })
     }
 
     fn start(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()> {
@@ -140,7 +188,24 @@ impl OciRuntime for Runc {
         })
     }
 
-    fn exec(&self, target: &Target, args: ExecArgs, job: Rc<Job>) -> RuntimeFuture<Running> {
+    fn update(&self, target: &Target, resources: &[u8], job: Rc<Job>) -> RuntimeFuture<()> {
+        let (call, spawn) = self.call("update", target, target.bundle.path().join("update.json"));
+        let (this, input) = (self.clone(), in_memory(resources));
+        let spawn = spawn.args(["--resources", "-"]).arg(&target.id);
+        Box::pin(async move {
+            let input = input.map_err(|source| RuntimeError::File {
+                step: "keep the resources",
+                verb: call.verb,
+                id: call.target.id.clone(),
+                source,
+            })?;
+            let result = this.run(&call, spawn.stdin(Stdio::Fd(input)), &job).await;
+            let _ = fs::remove_file(&call.log);
+            result
+        })
+    }
+
+    fn exec(&self, target: &Target, args: ExecArgs, job: Rc<Job>) -> RuntimeFuture<Begun> {
         let (this, target) = (self.clone(), target.clone());
         Box::pin(async move {
             let file = |kind: &str| target.bundle.path().join(format!("exec-{}.{kind}", args.number));
@@ -161,7 +226,7 @@ impl Runc {
         args: ExecArgs,
         [process, pid_file, log]: [&Path; 3],
         job: Rc<Job>,
-    ) -> Result<Running, RuntimeError> {
+    ) -> Result<Begun, RuntimeError> {
         write_new(process, &args.process).map_err(|source| RuntimeError::File {
             step: "write the process file",
             verb: "exec",
@@ -173,14 +238,19 @@ impl Runc {
         if let Some(cgroup) = &args.cgroup {
             spawn = spawn.arg("--cgroup").arg(cgroup);
         }
-        let spawn = with_output(spawn.arg(&target.id), args.output);
-        self.run_and_adopt(call, spawn, pid_file.into(), job).await
+        let socket = format!("exec-{}.sock", args.number);
+        let (spawn, console) = Self::with_streams(spawn, args.streams, &call, &socket)?;
+        let files = Files { pid: pid_file.into(), console };
+        self.run_and_adopt(call, spawn.arg(&target.id), files, job).await
     }
 }
 
-fn with_output(spawn: Spawn, output: Output) -> Spawn {
-    let stream = |descriptor: Option<_>| descriptor.map_or(Stdio::Null, Stdio::Fd);
-    spawn.stdout(stream(output.stdout)).stderr(stream(output.stderr))
+/// A file without a name, to be read from its beginning.
+fn in_memory(content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = fs::File::from(rustix::fs::memfd_create(c"input", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

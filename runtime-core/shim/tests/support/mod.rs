@@ -1,10 +1,12 @@
 //! A shim of its own for a test: folders, a root filesystem, specifications, and the look around at the end.
 
 #![expect(clippy::unwrap_used, reason = "test code outside of test functions")]
+#![allow(dead_code, reason = "each file of tests uses a part")]
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime_shim::client::{CallError, ShimClient};
@@ -16,6 +18,8 @@ use runtime_shim::protocol::sandbox::{CreateSandboxRequest, ShutdownSandboxReque
 use runtime_shim::protocol::task::{CreateTaskRequest, StartRequest, StateRequest, StateResponse};
 use runtime_shim::protocol::types::Mount;
 use runtime_shim::protocol::{runc, to_any};
+use runtime_shim::spawner::Spawner;
+use runtime_shim::stream::Stdin;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "test";
@@ -44,12 +48,14 @@ pub(crate) struct Process {
     args: Vec<String>,
     memory: Option<u64>,
     own_pid_namespace: bool,
+    terminal: bool,
+    stdin: Stdin,
 }
 
 impl Process {
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { args, memory: None, own_pid_namespace: true }
+        Self { args, memory: None, own_pid_namespace: true, terminal: false, stdin: Stdin::None }
     }
 
     pub(crate) fn shell(script: &str) -> Self {
@@ -58,6 +64,16 @@ impl Process {
 
     pub(crate) fn with_memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
+        self
+    }
+
+    pub(crate) fn with_terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
+    pub(crate) fn with_stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
         self
     }
 
@@ -74,6 +90,8 @@ pub(crate) struct Container {
     pub(crate) log: PathBuf,
     lower: PathBuf,
     options: prost_types::Any,
+    terminal: bool,
+    stdin: Stdin,
 }
 
 /// What an exec came to.
@@ -88,24 +106,35 @@ pub(crate) struct ExecResult {
 impl Node {
     /// Starts a shim and makes a pod.
     pub(crate) async fn start(name: &str) -> Self {
+        let node = Self::launch(name, None).await;
+        let namespaces = PodNamespaces { hostname: "the-pod".into(), ..Default::default() };
+        node.create_pod(namespaces.clone()).await.unwrap();
+        node.create_pod(namespaces).await.unwrap();
+        node
+    }
+
+    /// Starts a shim.
+    pub(crate) async fn launch(name: &str, spawner: Option<Arc<Spawner>>) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let folder = tempfile::Builder::new().prefix(&format!("orlop-shim-{name}-")).tempdir().unwrap();
         make_image(&folder.path().join("image"));
         let cgroup = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
         let bundle = Bundle::of(&folder.path().join("state"), NAMESPACE, SANDBOX);
         fs::DirBuilder::new().recursive(true).mode(0o711).create(bundle.path()).unwrap();
-        let launched = launch::start_shim(&launch_spec(folder.path())).await.unwrap();
+        let launched =
+            launch::start_shim(&LaunchSpec { spawner, ..launch_spec(folder.path()) }).await.unwrap();
         let client = ShimClient::connect(&launched.address).await.unwrap().with_limit(DEADLINE);
-        let namespaces = PodNamespaces { hostname: "the-pod".into(), ..Default::default() };
+        Self { folder, cgroup, launched, client }
+    }
+
+    pub(crate) async fn create_pod(&self, namespaces: PodNamespaces) -> Result<(), CallError> {
         let request = CreateSandboxRequest {
             sandbox_id: SANDBOX.into(),
-            bundle_path: text(bundle.path()),
+            bundle_path: text(self.sandbox_bundle().path()),
             options: Some(to_any(&namespaces)),
             ..Default::default()
         };
-        client.create_sandbox(&request).await.unwrap();
-        client.create_sandbox(&request).await.unwrap();
-        Self { folder, cgroup, launched, client }
+        self.client.create_sandbox(&request).await.map(drop)
     }
 
     pub(crate) fn launch_spec(&self) -> LaunchSpec {
@@ -143,6 +172,7 @@ impl Node {
     pub(crate) fn container(&self, id: &str, process: Process) -> Container {
         let bundle = Bundle::of(&self.state_folder(), NAMESPACE, id);
         fs::create_dir_all(bundle.path()).unwrap();
+        let (terminal, stdin) = (process.terminal, process.stdin);
         let spec = self.spec(id, process);
         fs::File::create(bundle.config()).map(|file| serde_json::to_writer(file, &spec).unwrap()).unwrap();
         for name in ["upper", "work"] {
@@ -154,6 +184,8 @@ impl Node {
             lower: self.folder.path().join("image"),
             options: self.options("runc"),
             bundle,
+            terminal,
+            stdin,
         }
     }
 
@@ -173,11 +205,12 @@ impl Node {
         }
         json!({
             "ociVersion": "1.0.2",
-            "process": process_spec(&process.args),
+            "process": process_spec(&process.args, process.terminal),
             "root": {"path": "rootfs"},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]},
                 {"destination": "/dev/shm", "type": "bind", "source": text(&self.sandbox_bundle().shm()), "options": ["rbind"]},
             ],
             "linux": {
@@ -202,7 +235,7 @@ impl Node {
 
     pub(crate) fn exec_request(&self, id: &str, args: &[&str]) -> ExecRequest {
         let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = serde_json::to_vec(&process_spec(&args)).unwrap();
+        let process = serde_json::to_vec(&process_spec(&args, false)).unwrap();
         ExecRequest { container: id.into(), process, timeout_nanos: 0, output_limit: 0 }
     }
 
@@ -274,7 +307,7 @@ impl Node {
         let request = ShutdownSandboxRequest { sandbox_id: SANDBOX.into() };
         self.client.shutdown_sandbox(&request).await.unwrap();
         wait_until("the shim has ended", async || !identity.is_alive()).await;
-        assert!(!self.socket().exists());
+        assert!(!self.socket().exists() && !layout::stream_socket(&self.socket()).exists());
         assert_eq!(mounts_below(self.folder.path()), 0);
         let log = fs::read_to_string(self.sandbox_bundle().shim_log()).unwrap();
         assert_eq!(cgroups_named(&self.cgroup), Vec::<PathBuf>::new(), "shim log: {log}");
@@ -317,6 +350,8 @@ impl Container {
                 ],
             }],
             stdout: format!("cri://{}", self.log.display()),
+            terminal: self.terminal,
+            stdin: self.stdin.uri().into(),
             options: Some(self.options.clone()),
             ..Default::default()
         }
@@ -350,13 +385,15 @@ fn launch_spec(folder: &Path) -> LaunchSpec {
         socket_folder: layout::socket_folder(&state),
         verbosity: Verbosity::Normal,
         options: None,
+        spawner: None,
         limit: DEADLINE,
     }
 }
 
-fn process_spec(args: &[String]) -> Value {
+pub(crate) fn process_spec(args: &[String], terminal: bool) -> Value {
     json!({
         "args": args,
+        "terminal": terminal,
         "cwd": "/",
         "env": ["PATH=/bin"],
         "user": {"uid": 0, "gid": 0},
@@ -371,9 +408,10 @@ fn make_image(root: &Path) {
     }
     let busybox = find("busybox");
     fs::copy(&busybox, root.join("bin/busybox")).unwrap();
-    for applet in
-        ["sh", "sleep", "echo", "cat", "ps", "grep", "pidof", "wc", "yes", "head", "setsid", "dd", "true"]
-    {
+    for applet in [
+        "sh", "sleep", "echo", "cat", "ps", "grep", "pidof", "wc", "yes", "head", "setsid", "dd", "true",
+        "stty", "tty",
+    ] {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let elf = fs::read(&busybox).unwrap();
