@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use runtime_core::ids::{ContainerId, SandboxId};
 
+use crate::spec::PodSpec;
+
 /// The parent of pods that name none.
 const OWN_PARENT: &str = "/orlop";
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -22,13 +24,22 @@ pub struct CgroupError {
     source: io::Error,
 }
 
-/// The cgroup of a container, as `linux.cgroupsPath` of the OCI runtime-spec.
-pub(crate) fn container_path(parent: &str, sandbox: &SandboxId, container: &ContainerId) -> String {
-    if parent.is_empty() {
-        format!("{OWN_PARENT}/{sandbox}/{container}")
-    } else {
-        format!("{}/{container}", parent.trim_end_matches('/'))
+/// The cgroup that everything of a pod is below.
+pub(crate) fn parent_of(sandbox: &SandboxId, spec: &PodSpec) -> String {
+    match spec.cgroup_parent.trim_end_matches('/') {
+        "" => format!("{OWN_PARENT}/{sandbox}"),
+        parent => parent.to_owned(),
     }
+}
+
+/// The cgroup of a container, as `linux.cgroupsPath` of the OCI runtime-spec.
+pub(crate) fn container_path(sandbox: &SandboxId, spec: &PodSpec, container: &ContainerId) -> String {
+    format!("{}/{container}", parent_of(sandbox, spec))
+}
+
+/// The cgroup of a pod's holder: a leaf beside its containers'.
+pub(crate) fn holder_path(sandbox: &SandboxId, spec: &PodSpec) -> String {
+    format!("{}/{sandbox}", parent_of(sandbox, spec))
 }
 
 /// Removes `/orlop/<pod>` from every hierarchy; gone already is fine.
@@ -75,7 +86,10 @@ mod tests {
     fn an_empty_parent_becomes_ours() {
         let pod = SandboxId::parse("p").expect("valid");
         let container = ContainerId::parse("c").expect("valid");
-        assert_eq!(container_path("", &pod, &container), "/orlop/p/c");
-        assert_eq!(container_path("/kubepods/pod1/", &pod, &container), "/kubepods/pod1/c");
+        for (parent, ours) in [("", "/orlop/p"), ("/kubepods/pod1/", "/kubepods/pod1")] {
+            let spec = PodSpec { cgroup_parent: parent.to_owned(), ..crate::spec::sample::pod() };
+            assert_eq!(container_path(&pod, &spec, &container), format!("{ours}/c"));
+            assert_eq!(holder_path(&pod, &spec), format!("{ours}/p"));
+        }
     }
 }

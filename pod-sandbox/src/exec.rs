@@ -45,6 +45,12 @@ pub enum ExecError {
         #[source]
         source: ShimError,
     },
+    #[error("the streams of container {id} cannot be joined")]
+    Attach {
+        id: String,
+        #[source]
+        source: ShimError,
+    },
     #[error("the log of container {id} cannot be reopened")]
     Reopen {
         id: String,
@@ -61,7 +67,9 @@ impl ExecError {
             Self::NoCommand { .. } => ErrorKind::InvalidArgument,
             Self::NoShim { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::DeadlineExceeded,
-            Self::Run { source, .. } | Self::Reopen { source, .. } => source.kind(),
+            Self::Run { source, .. } | Self::Attach { source, .. } | Self::Reopen { source, .. } => {
+                source.kind()
+            }
             Self::Record { .. } | Self::NoProcess { .. } => ErrorKind::Internal,
         }
     }
@@ -86,7 +94,7 @@ impl PodService {
         let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
         let request = ExecRequest {
             container: handle.id.as_str(),
-            process: self.process(&handle.id, command)?,
+            process: self.process(&handle.id, command, false)?,
             timeout,
             output_limit: OUTPUT_LIMIT,
         };
@@ -100,8 +108,13 @@ impl PodService {
         Ok(output)
     }
 
-    /// The `process` object for a command: the container's own with other arguments and no terminal.
-    fn process(&self, id: &runtime_core::ids::ContainerId, command: &[String]) -> Result<Vec<u8>, ExecError> {
+    /// The `process` object for a command: the container's own with other arguments, and a terminal of its own if any.
+    pub(crate) fn process(
+        &self,
+        id: &runtime_core::ids::ContainerId,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<Vec<u8>, ExecError> {
         let record = self
             .services()
             .container_record(id)
@@ -112,7 +125,10 @@ impl PodService {
             .filter(serde_json::Value::is_object)
             .ok_or_else(|| ExecError::NoProcess { id: id.to_string() })?;
         process["args"] = command.into();
-        process["terminal"] = false.into();
+        process["terminal"] = terminal.into();
+        if terminal {
+            name_terminal(&mut process);
+        }
         serde_json::to_vec(&process).map_err(|_| ExecError::NoProcess { id: id.to_string() })
     }
 
@@ -128,6 +144,17 @@ impl PodService {
     }
 }
 
-fn runs(state: &ContainerState) -> bool {
+/// Programs ask the environment what the terminal is; one that the container names stays.
+fn name_terminal(process: &mut serde_json::Value) {
+    let names_one =
+        |variable: &serde_json::Value| variable.as_str().is_some_and(|it| it.starts_with("TERM="));
+    if let Some(env) = process["env"].as_array_mut()
+        && !env.iter().any(names_one)
+    {
+        env.push(crate::oci_spec::DEFAULT_TERM.into());
+    }
+}
+
+pub(crate) fn runs(state: &ContainerState) -> bool {
     matches!(state, ContainerState::Running { .. } | ContainerState::Stopping { .. })
 }

@@ -16,6 +16,8 @@ pub enum Stage {
     ShimUp,
     /// Pinned namespaces and the pod's `/dev/shm`.
     NamespacesMade,
+    /// Attached to its CNI networks.
+    NetworkUp,
 }
 
 /// Why a container is not running any more; the text is what the kubelet shows and tests for.
@@ -76,6 +78,8 @@ pub enum Fact {
     },
     /// Somebody asked; teardown goes on until it succeeds.
     Stopping,
+    /// Every network has let go of the pod.
+    NetworkDown,
     Stopped {
         at: Timestamp,
     },

@@ -14,7 +14,9 @@ mod container;
 mod exec;
 mod facts;
 mod handler;
+mod holder;
 mod journal;
+mod network;
 pub mod oci_spec;
 mod pod;
 mod recover;
@@ -24,19 +26,25 @@ mod service;
 mod services;
 mod signal;
 pub mod spec;
+mod stream;
 mod timing;
 pub mod user;
 mod view;
 
-pub use container::{ContainerError, ContainerState, CreateError, StartError};
+pub use container::{
+    BundleFailed, ContainerError, ContainerState, CreateError, StartError, TargetError, UpdateError,
+};
 pub use exec::ExecError;
 pub use facts::{ContainerExit, ExitReason, Stage};
 pub use handler::{Handler, Handlers, UnknownHandler};
+pub use holder::HolderError;
+pub use network::{BandwidthError, IpPreference, NetworkError, NetworkView, Networks};
 pub use recover::recover;
 pub use registry::LookupError;
 pub use runtime_core::task::ExecOutput;
 pub use sandbox::{SandboxState, SetupError, TeardownError};
 pub use service::{PodService, RunError};
 pub use services::{NodeSettings, PodPaths, Services};
+pub use stream::{ForwardError, Streams};
 pub use timing::Timings;
 pub use view::{ContainerView, SandboxView};

@@ -1,29 +1,38 @@
 //! From a validated wish to the OCI runtime configuration (runtime-spec, config.json): pure, apart from
-//! [`HostFacts::probe`] and [`ensure_host_paths`].
+//! [`HostFacts::probe`] and [`HostParts::look_up`].
 //!
 //! Everything starts empty: the `oci-spec` crate's `Default` values are another runtime's. Image labels and
-//! annotations never get in here; the only annotations are the ones that name the pod and container. Seccomp
+//! annotations never get in here; the only annotations are the ones that name the pod and container, and those that the
+//! node's configuration passes on. Seccomp
 //! `RuntimeDefault` gives no filter yet, as there is no default profile yet; `Localhost` is refused.
 
 mod annotations;
 mod capabilities;
+mod devices;
+mod holder;
 mod host;
 mod host_paths;
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 mod resources;
+mod update;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, RootBuilder, Spec};
+use oci_spec::runtime::{Linux, LinuxDevice, RootBuilder, Spec};
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::{ContainerId, SandboxId};
 use serde::de::DeserializeOwned;
 
+pub(crate) use holder::{HolderInputs, holder};
 pub use host::HostFacts;
-pub use host_paths::ensure_host_paths;
+pub use host_paths::{HostParts, PrivilegedDevices};
+pub(crate) use process::DEFAULT_TERM;
+pub(crate) use update::{limits_json, oom_score_adj, with_limits};
 
 use crate::spec::{ContainerSpec, ImageInput, PodSpec, SeccompSpec};
 use crate::user::ResolvedUser;
@@ -41,6 +50,10 @@ pub struct SpecInputs<'a> {
     pub container_id: &'a ContainerId,
     pub user: &'a ResolvedUser,
     pub files: &'a PodFiles<'a>,
+    pub pid: &'a PidNamespace,
+    pub parts: &'a HostParts,
+    /// Of the pod's and the container's annotations those that the handler passes on.
+    pub passed_annotations: &'a BTreeMap<String, String>,
     pub cgroups_path: &'a str,
     pub restrict_oom_score_adj: bool,
     pub host: &'a HostFacts,
@@ -54,8 +67,18 @@ pub struct PodFiles<'a> {
     /// The pinned namespaces.
     pub ipc: &'a Path,
     pub uts: &'a Path,
+    /// `None` with the host's network.
+    pub net: Option<&'a Path>,
     /// The pod's `/dev/shm`.
     pub shm: &'a Path,
+}
+
+/// Whose processes the container sees, as far as the OCI runtime has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PidNamespace {
+    Own,
+    Host,
+    Join(PathBuf),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +97,28 @@ pub enum OciSpecError {
     OutOfRange { what: &'static str, value: i64, least: i64, most: i64 },
     #[error("{what} {} is not an absolute path", path.display())]
     RelativePath { what: &'static str, path: PathBuf },
-    #[error("cannot make the host path {} of a mount", path.display())]
+    #[error("cannot make or find the host path {} of a mount", path.display())]
     HostPath {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    #[error("path {} is mounted on {}, which is not {needed}", path.display(), mount_point.display())]
+    NotPropagated { path: PathBuf, mount_point: PathBuf, needed: &'static str },
+    #[error("cannot look at the host's device {}", path.display())]
+    Device {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is neither a device nor a folder with devices", path.display())]
+    NoDevice { path: PathBuf },
+    #[error("there are more than {most} devices below {}, or they are too deep", path.display())]
+    TooManyDevices { path: PathBuf, most: usize },
+    #[error("the pod has no network namespace")]
+    NoNetworkNamespace,
+    #[error("the OCI spec in the record cannot be changed")]
+    Record(#[source] serde_json::Error),
 }
 
 impl OciSpecError {
@@ -92,7 +131,14 @@ impl OciSpecError {
             | Self::UnknownCapability { .. }
             | Self::OutOfRange { .. }
             | Self::RelativePath { .. } => ErrorKind::InvalidArgument,
-            Self::HostPath { .. } => ErrorKind::Internal,
+            Self::NotPropagated { .. } => ErrorKind::FailedPrecondition,
+            Self::NoDevice { .. } | Self::TooManyDevices { .. } => ErrorKind::InvalidArgument,
+            Self::Device { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::InvalidArgument
+            }
+            Self::HostPath { .. } | Self::Device { .. } | Self::NoNetworkNamespace | Self::Record(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 }
@@ -117,6 +163,7 @@ fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, OciSpecError> {
         .set_namespaces(Some(namespaces::namespaces(inputs)?))
         .set_cgroups_path(Some(inputs.cgroups_path.into()))
         .set_resources(Some(resources::resources(inputs)?))
+        .set_devices(device_nodes(inputs.parts))
         .set_rootfs_propagation(mounts::rootfs_propagation(&inputs.container.mounts));
     if !security.privileged {
         check_seccomp(&security.seccomp)?;
@@ -125,6 +172,11 @@ fn linux(inputs: &SpecInputs<'_>) -> Result<Linux, OciSpecError> {
             .set_readonly_paths(Some(security.readonly_paths.clone()));
     }
     Ok(linux)
+}
+
+fn device_nodes(parts: &HostParts) -> Option<Vec<LinuxDevice>> {
+    let nodes: Vec<LinuxDevice> = parts.devices.iter().map(|device| device.node()).collect();
+    (!nodes.is_empty()).then_some(nodes)
 }
 
 /// A privileged container has no profile whatever was asked.

@@ -1,15 +1,17 @@
 //! One pod, as its drivers share it: identity, journal and the way to its shim.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use runtime_core::clock::Timestamp;
 use runtime_core::ids::SandboxId;
 use runtime_core::task::Shim;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::journal::{Journal, JournalError};
+use crate::network::NetworkIntent;
 use crate::spec::PodSpec;
 
 /// How long a call that must change a pod waits for a shim that is being attached after a daemon restart.
@@ -42,6 +44,24 @@ pub(crate) struct Pod {
     pub(crate) files: PathBuf,
     pub(crate) handler: Arc<crate::handler::Handler>,
     pub(crate) shim: ShimCell,
+    /// Absent with the node's network.
+    pub(crate) network: Option<PodNetwork>,
+    /// Held while the pod's holder is brought.
+    pub(crate) holder: tokio::sync::Mutex<()>,
+}
+
+/// What the pod is attached to.
+#[derive(Debug)]
+pub(crate) struct PodNetwork {
+    pub(crate) intent: NetworkIntent,
+    /// What the plugins answered, network by network; once it is recorded.
+    pub(crate) results: OnceLock<Vec<Value>>,
+}
+
+impl PodNetwork {
+    pub(crate) fn intended(intent: NetworkIntent) -> Self {
+        Self { intent, results: OnceLock::new() }
+    }
 }
 
 /// Where the pod's shim is, watched by everyone who waits for it.
@@ -57,6 +77,11 @@ impl Default for ShimCell {
 impl Pod {
     pub(crate) fn record(&self, fact: &crate::facts::Fact) -> Result<(), JournalError> {
         self.journal.append(fact)
+    }
+
+    /// The pin of the pod's network namespace; `None` with the host's network.
+    pub(crate) fn netns(&self) -> Option<&Path> {
+        self.network.as_ref().map(|network| network.intent.pin.as_path())
     }
 
     pub(crate) fn set_shim(&self, slot: ShimSlot) {

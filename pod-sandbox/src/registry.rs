@@ -10,7 +10,7 @@ use crate::container::ContainerHandle;
 use crate::pod::Pod;
 use crate::sandbox::SandboxState;
 use crate::sandbox::driver::SandboxHandle;
-use crate::spec::{ContainerMetadata, PodMetadata};
+use crate::spec::{ContainerMetadata, PodMetadata, PortMapping};
 use crate::view::ContainerView;
 
 /// The name of a container: its pod, its name, its attempt.
@@ -21,6 +21,8 @@ pub(crate) type ContainerKey = (SandboxId, ContainerMetadata);
 pub(crate) enum Name {
     Pod(PodMetadata),
     Container(ContainerKey),
+    /// Ports of the node: who wants some takes them while nobody else does.
+    HostPorts,
 }
 
 /// Held while something of one name is being made.
@@ -98,6 +100,18 @@ impl Registry {
         let mut inner = self.lock();
         inner.sandbox_names.insert(handle.pod.spec.metadata.clone(), handle.pod.id.clone());
         inner.sandboxes.insert(handle.pod.id.clone(), handle);
+    }
+
+    /// The pod that has one of these ports of the node, and the port. A stopped pod has none.
+    pub(crate) fn port_holder(&self, wished: &[PortMapping]) -> Option<(SandboxId, PortMapping)> {
+        let inner = self.lock();
+        let mut holders = inner.sandboxes.values();
+        holders.find_map(|handle| {
+            let stopped = handle.view.borrow().state == SandboxState::Stopped;
+            let taken = |port: &&PortMapping| wished.iter().any(|wish| wish.overlaps(port));
+            let port = handle.pod.spec.port_mappings.iter().find(taken).filter(|_| !stopped)?;
+            Some((handle.pod.id.clone(), port.clone()))
+        })
     }
 
     pub(crate) fn remove_sandbox(&self, pod: &Pod) {

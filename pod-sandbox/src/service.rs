@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime_core::clock::Timestamp;
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::record::{OCI_SPEC_TYPE, RuntimeInfo, SandboxRecord, TypedValue};
@@ -10,14 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerHandle;
 use crate::container::{ContainerError, CreateError, CreateInput, create};
-use crate::handler::UnknownHandler;
+use crate::handler::{Handler, UnknownHandler};
 use crate::journal::{Journal, JournalError};
-use crate::pod::{Pod, ShimCell};
+use crate::network::{NetworkError, NetworkIntent};
+use crate::pod::{Pod, PodNetwork, ShimCell};
 use crate::registry::{ContainerKey, LookupError, Name, Registry};
 use crate::sandbox::driver::{Begin, Request, SandboxDriver, SandboxHandle, SetupOutcome};
 use crate::sandbox::{SandboxState, SetupError, TeardownError};
 use crate::services::{Services, StoreFailed};
-use crate::spec::{ContainerSpec, ImageInput, PodSpec};
+use crate::spec::{ContainerSpec, ImageInput, LinuxResources, PodSpec};
 use crate::view::{ContainerView, SandboxView};
 
 /// Under which the CRI keeps what it needs of a pod beyond containerd's fields.
@@ -48,6 +50,14 @@ pub enum RunError {
         #[source]
         source: JournalError,
     },
+    #[error("pod {pod} cannot have a network")]
+    Network {
+        pod: String,
+        #[source]
+        source: NetworkError,
+    },
+    #[error("pod {pod} cannot have port {port} of the node: pod sandbox {holder} has it")]
+    PortTaken { pod: String, port: String, holder: SandboxId },
     #[error("pod {pod} was not set up")]
     Setup {
         pod: String,
@@ -68,8 +78,10 @@ impl RunError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Handler(_) => ErrorKind::NotFound,
+            Self::Network { source, .. } => source.kind(),
             Self::Setup { source, .. } => source.kind(),
             Self::Supersede { source, .. } => source.kind(),
+            Self::PortTaken { .. } => ErrorKind::FailedPrecondition,
             Self::Removed { .. } => ErrorKind::Cancelled,
             Self::Record { .. } | Self::Encode { .. } | Self::Journal { .. } => ErrorKind::Internal,
         }
@@ -82,6 +94,9 @@ pub(crate) struct Extension {
     pub(crate) spec: PodSpec,
     /// The boot of the host that the pod was made in.
     pub(crate) boot_id: String,
+    /// What the pod is attached to, recorded before it is.
+    #[serde(default)]
+    pub(crate) network: Option<NetworkIntent>,
 }
 
 /// The pod of a name: one that was there, or one made just now.
@@ -137,9 +152,21 @@ impl PodService {
         if let Some(handle) = self.registry.sandbox_named(&spec.metadata) {
             return Ok(Claim::Taken(handle));
         }
+        let ports_gate = self.registry.gate(Name::HostPorts);
+        let _ports = if spec.port_mappings.is_empty() { None } else { Some(ports_gate.lock().await) };
+        if let Some((holder, port)) = self.registry.port_holder(&spec.port_mappings) {
+            return Err(RunError::PortTaken { pod: name.to_owned(), port: port.to_string(), holder });
+        }
         let id = SandboxId::random();
         let created_at = self.services.clock.now();
-        let record = self.record(&id, spec, &handler.runtime_type, created_at);
+        let network = self.services.networks.intend(&id, spec);
+        let network = network.map_err(|source| RunError::Network { pod: name.to_owned(), source })?;
+        let extension = Extension {
+            spec: spec.clone(),
+            boot_id: self.services.settings.boot_id.clone(),
+            network: network.clone(),
+        };
+        let record = record(&id, &extension, &handler.runtime_type, created_at);
         let record = record.map_err(|source| RunError::Encode { pod: name.to_owned(), source })?;
         self.services
             .put_sandbox(record)
@@ -164,32 +191,12 @@ impl PodService {
             journal,
             handler,
             shim: ShimCell::default(),
+            network: network.map(PodNetwork::intended),
+            holder: Default::default(),
         };
         let handle = SandboxDriver::spawn(&self.services, &self.registry, Arc::new(pod), Begin::SetUp);
         self.registry.insert_sandbox(handle.clone());
         Ok(Claim::Made(handle))
-    }
-
-    fn record(
-        &self,
-        id: &SandboxId,
-        spec: &PodSpec,
-        runtime_type: &str,
-        created_at: runtime_core::clock::Timestamp,
-    ) -> Result<SandboxRecord, serde_json::Error> {
-        let mut labels = spec.labels.clone();
-        labels.insert(crate::container::KIND_LABEL.to_owned(), "sandbox".to_owned());
-        let extension = Extension { spec: spec.clone(), boot_id: self.services.settings.boot_id.clone() };
-        Ok(SandboxRecord {
-            id: id.to_string(),
-            labels,
-            runtime: RuntimeInfo { name: runtime_type.to_owned(), options: None },
-            spec: TypedValue { type_url: OCI_SPEC_TYPE.to_owned(), value: b"{}".to_vec() },
-            sandboxer: SANDBOXER.to_owned(),
-            extensions: [(EXTENSION.to_owned(), TypedValue::json(EXTENSION_TYPE, &extension)?)].into(),
-            created_at,
-            updated_at: created_at,
-        })
     }
 
     /// Stops everything of the pod that runs. A pod that does not exist is stopped already.
@@ -210,6 +217,10 @@ impl PodService {
 
     pub fn sandbox(&self, id: &str) -> Result<SandboxView, LookupError> {
         self.registry.sandbox(id).map(|handle| handle.view.borrow().clone())
+    }
+
+    pub(crate) fn sandbox_handle(&self, id: &str) -> Result<SandboxHandle, LookupError> {
+        self.registry.sandbox(id)
     }
 
     /// Every pod; one that is still being set up is nobody's business yet.
@@ -261,6 +272,11 @@ impl PodService {
         }
     }
 
+    /// New limits for a container; what they leave out stays.
+    pub async fn update_container(&self, id: &str, wish: LinuxResources) -> Result<(), Arc<ContainerError>> {
+        self.found(id)?.update(wish).await
+    }
+
     /// A container that does not exist is removed already; one that runs is killed.
     pub async fn remove_container(&self, id: &str) -> Result<(), Arc<ContainerError>> {
         match self.registry.container(id) {
@@ -283,6 +299,15 @@ impl PodService {
         String::from_utf8(record.spec.value).ok()
     }
 
+    /// What runs the pod's containers.
+    pub fn handler_of(&self, sandbox: &str) -> Option<Arc<Handler>> {
+        self.pod(sandbox).map(|pod| pod.handler.clone())
+    }
+
+    pub(crate) fn pod(&self, id: &str) -> Option<Arc<Pod>> {
+        self.registry.sandbox(id).ok().map(|handle| handle.pod)
+    }
+
     pub fn services(&self) -> &Arc<Services> {
         &self.services
     }
@@ -290,6 +315,26 @@ impl PodService {
     pub(crate) fn found(&self, id: &str) -> Result<ContainerHandle, Arc<ContainerError>> {
         self.registry.container(id).map_err(|error| Arc::new(ContainerError::Lookup(error)))
     }
+}
+
+fn record(
+    id: &SandboxId,
+    extension: &Extension,
+    runtime_type: &str,
+    created_at: Timestamp,
+) -> Result<SandboxRecord, serde_json::Error> {
+    let mut labels = extension.spec.labels.clone();
+    labels.insert(crate::container::KIND_LABEL.to_owned(), "sandbox".to_owned());
+    Ok(SandboxRecord {
+        id: id.to_string(),
+        labels,
+        runtime: RuntimeInfo { name: runtime_type.to_owned(), options: None },
+        spec: TypedValue { type_url: OCI_SPEC_TYPE.to_owned(), value: b"{}".to_vec() },
+        sandboxer: SANDBOXER.to_owned(),
+        extensions: [(EXTENSION.to_owned(), TypedValue::json(EXTENSION_TYPE, extension)?)].into(),
+        created_at,
+        updated_at: created_at,
+    })
 }
 
 /// Waits until a set-up has ended one way or the other.

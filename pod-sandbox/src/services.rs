@@ -5,20 +5,37 @@ use std::sync::Arc;
 
 use runtime_core::clock::SharedClock;
 use runtime_core::ids::{ContainerId, Namespace, SandboxId};
-use runtime_core::record::{ContainerRecord, SandboxRecord};
+use runtime_core::record::{ContainerRecord, SandboxRecord, TypedValue};
 use runtime_core::snapshot::Snapshotter;
 use runtime_core::store::record::Table;
 use runtime_core::store::{SharedStore, StoreError};
 use runtime_core::task::Shims;
 use runtime_core::tasks::TaskGroup;
+use serde_json::Value;
 
 use crate::handler::Handlers;
+use crate::network::Networks;
 use crate::oci_spec::HostFacts;
 use crate::sandbox::TeardownError;
 use crate::view::ContainerView;
 
 /// A change of durable metadata that did not happen.
 pub(crate) type StoreFailed = StoreError;
+
+/// Under which a pod's record has what its networks answered.
+pub(crate) const NETWORK: &str = "io.orlop.cri.network";
+const NETWORK_TYPE: &str = "orlop.io/cri/network/1";
+
+/// A record was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the record is gone")]
+    Gone,
+    #[error("what is to be recorded cannot be encoded")]
+    Encode(#[from] serde_json::Error),
+}
 
 /// Where pods keep their files.
 #[derive(Clone, Debug)]
@@ -56,6 +73,7 @@ pub struct Services {
     pub snapshotter: Arc<dyn Snapshotter>,
     pub shims: Arc<Shims>,
     pub handlers: Handlers,
+    pub networks: Networks,
     pub paths: PodPaths,
     pub settings: NodeSettings,
     pub clock: SharedClock,
@@ -77,6 +95,20 @@ impl Services {
 
     pub(crate) async fn put_container(&self, record: ContainerRecord) -> Result<(), StoreFailed> {
         self.store.write(move |txn| Self::containers().put(txn, &record)).await
+    }
+
+    /// Keeps what the networks of a pod answered.
+    pub(crate) async fn record_network(&self, id: &SandboxId, results: &[Value]) -> Result<(), RecordError> {
+        let value = TypedValue::json(NETWORK_TYPE, &results)?;
+        let key = id.to_string();
+        self.store
+            .write(move |txn| {
+                let table = Self::sandboxes();
+                let mut record = table.get(txn, &key)?.ok_or(RecordError::Gone)?;
+                record.extensions.insert(NETWORK.to_owned(), value);
+                table.put(txn, &record).map_err(RecordError::from)
+            })
+            .await
     }
 
     pub(crate) fn container_record(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, StoreFailed> {

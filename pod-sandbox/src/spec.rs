@@ -8,8 +8,8 @@ mod resources;
 pub(crate) mod sample;
 mod security;
 
-pub use container::{ContainerMetadata, ContainerSpec, ImageReference, MountSpec, Propagation};
+pub use container::{ContainerMetadata, ContainerSpec, DeviceSpec, ImageReference, MountSpec, Propagation};
 pub use image::{ImageConfig, ImageInput};
-pub use pod::{DnsSpec, IpcMode, NetworkMode, PodMetadata, PodSpec};
+pub use pod::{DnsSpec, IpcMode, NetworkMode, PodMetadata, PodSpec, PortMapping, Protocol};
 pub use resources::{HugepageLimit, LinuxResources};
 pub use security::{CapabilitySpec, PidMode, SeccompSpec, SecuritySpec, SupplementalGroupsPolicy, UserSpec};

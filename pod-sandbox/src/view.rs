@@ -6,8 +6,9 @@ use runtime_core::clock::Timestamp;
 use runtime_core::ids::{ContainerId, SandboxId, SnapshotKey};
 
 use crate::container::ContainerState;
+use crate::network::NetworkView;
 use crate::sandbox::SandboxState;
-use crate::spec::{ContainerSpec, ImageInput, PodSpec};
+use crate::spec::{ContainerSpec, ImageInput, LinuxResources, PodSpec};
 use crate::timing::Timings;
 use crate::user::ResolvedUser;
 
@@ -18,6 +19,8 @@ pub struct SandboxView {
     pub created_at: Timestamp,
     pub state: SandboxState,
     pub shim_pid: Option<i32>,
+    /// Absent with the node's network, and until the pod has one of its own.
+    pub network: Option<Arc<NetworkView>>,
     pub timings: Timings,
 }
 
@@ -29,6 +32,10 @@ pub struct ContainerView {
     pub image: Arc<ImageInput>,
     pub created_at: Timestamp,
     pub state: ContainerState,
+    /// What it may use now: as created, or as updated since.
+    pub resources: Arc<LinuxResources>,
+    /// Somebody asked to remove it.
+    pub removing: bool,
     /// Whom its processes run as; unknown only while it is being created.
     pub user: Option<ResolvedUser>,
     pub snapshotter: String,

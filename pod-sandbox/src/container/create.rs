@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::driver::{Begin, ContainerDriver};
 use super::handle::ContainerHandle;
+use super::pid::{self, TargetError};
 use super::{ContainerState, teardown};
 use crate::cgroup;
-use crate::oci_spec::{self, OciSpecError, PodFiles, SpecInputs};
+use crate::oci_spec::{self, HostParts, OciSpecError, PodFiles, SpecInputs};
 use crate::pod::Pod;
 use crate::registry::Registry;
 use crate::services::{Services, StoreFailed};
-use crate::spec::{ContainerSpec, ImageInput};
+use crate::spec::{ContainerSpec, ImageInput, LinuxResources};
 use crate::user::{self, ResolvedUser, UserError};
 use crate::view::ContainerView;
 
@@ -82,6 +83,12 @@ pub enum CreateError {
         #[source]
         source: OciSpecError,
     },
+    #[error("cannot find out whose processes container {name:?} is to see")]
+    Target {
+        name: String,
+        #[source]
+        source: TargetError,
+    },
     #[error("cannot clear the way for container {name:?}")]
     Supersede {
         name: String,
@@ -97,6 +104,7 @@ impl CreateError {
             Self::Snapshot { source, .. } => source.kind(),
             Self::User { source, .. } => source.kind(),
             Self::Spec { source, .. } => source.kind(),
+            Self::Target { source, .. } => source.kind(),
             Self::Supersede { source, .. } => source.kind(),
             Self::Record { .. } | Self::Encode { .. } | Self::Peek { .. } | Self::Bundle { .. } => {
                 ErrorKind::Internal
@@ -113,6 +121,27 @@ pub(crate) struct Extension {
     /// Known once the image's databases were read.
     #[serde(default)]
     pub(crate) user: Option<ResolvedUser>,
+    /// Limits that took the place of the specified ones; the specification stays what a retry is compared with.
+    #[serde(default)]
+    pub(crate) updated: Option<LinuxResources>,
+}
+
+impl Extension {
+    pub(crate) fn resources(&self) -> LinuxResources {
+        self.updated.clone().unwrap_or_else(|| self.spec.resources.clone())
+    }
+}
+
+/// Keeps new limits in a container's record.
+pub(super) fn set_resources(
+    record: &mut ContainerRecord,
+    resources: &LinuxResources,
+) -> Result<(), serde_json::Error> {
+    let value = record.extensions.entry(EXTENSION.to_owned()).or_default();
+    let mut extension: Extension = value.parse_json()?;
+    extension.updated = Some(resources.clone());
+    *value = TypedValue::json(EXTENSION_TYPE, &extension)?;
+    Ok(())
 }
 
 pub(crate) struct CreateInput {
@@ -130,6 +159,8 @@ pub(crate) async fn create(
     let id = ContainerId::random();
     let mut view = ContainerView {
         sandbox: pod.id.clone(),
+        resources: Arc::new(input.spec.resources.clone()),
+        removing: false,
         spec: Arc::new(input.spec),
         image: Arc::new(input.image),
         created_at: services.clock.now(),
@@ -139,7 +170,7 @@ pub(crate) async fn create(
         snapshot_key: SnapshotKey::of_container(&id),
         id,
     };
-    if let Err(error) = make(services, pod, &mut view).await {
+    if let Err(error) = make(services, registry, pod, &mut view).await {
         if let Err(left) = teardown::remove(services, &view).await {
             tracing::warn!(container = %view.id, error = %runtime_core::error::chain(&left), "left behind");
         }
@@ -160,10 +191,17 @@ pub(crate) async fn create(
     }
 }
 
-async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Result<(), CreateError> {
+async fn make(
+    services: &Services,
+    registry: &Registry,
+    pod: &Pod,
+    view: &mut ContainerView,
+) -> Result<(), CreateError> {
     let container = view.spec.metadata.name.clone();
     let name = || container.clone();
     let unrecorded = |source| CreateError::Record { name: name(), source };
+    let pid = pid::namespace(&services.shims, registry, &pod.id, &view.spec)
+        .map_err(|source| CreateError::Target { name: name(), source })?;
     let intent = record(pod, view).map_err(|source| CreateError::Encode { name: name(), source })?;
     services.put_container(intent).await.map_err(unrecorded)?;
     let snapshot_failed =
@@ -180,8 +218,8 @@ async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Resul
         peek(&mounts, &bundle.rootfs()).map_err(|source| CreateError::Peek { name: name(), source })?;
     let user = user::resolve(&rootfs, &view.spec.security, &view.image.config.user)
         .map_err(|source| CreateError::User { name: name(), source })?;
-    make_host_paths(view).await?;
-    let (ipc, uts) = services.shims.pins(pod.id.as_str());
+    let parts = look_up(pod, view).await?;
+    let pins = services.shims.pins(pod.id.as_str());
     let inputs = SpecInputs {
         pod: &pod.spec,
         container: &view.spec,
@@ -191,11 +229,15 @@ async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Resul
         user: &user,
         files: &PodFiles {
             folder: &pod.files,
-            ipc: &ipc,
-            uts: &uts,
+            ipc: &pins.ipc,
+            uts: &pins.uts,
+            net: pod.netns(),
             shm: &services.shims.bundle(pod.id.as_str()).shm(),
         },
-        cgroups_path: &cgroup::container_path(&pod.spec.cgroup_parent, &pod.id, &view.id),
+        pid: &pid,
+        parts: &parts,
+        passed_annotations: &pod.handler.passed_on(&pod.spec.annotations, &view.spec.annotations),
+        cgroups_path: &cgroup::container_path(&pod.id, &pod.spec, &view.id),
         restrict_oom_score_adj: services.settings.restrict_oom_score_adj,
         host: &services.settings.host,
     };
@@ -211,8 +253,12 @@ async fn make(services: &Services, pod: &Pod, view: &mut ContainerView) -> Resul
 fn record(pod: &Pod, view: &ContainerView) -> Result<ContainerRecord, serde_json::Error> {
     let mut labels = view.spec.labels.clone();
     labels.insert(KIND_LABEL.to_owned(), "container".to_owned());
-    let extension =
-        Extension { spec: (*view.spec).clone(), image: (*view.image).clone(), user: view.user.clone() };
+    let extension = Extension {
+        spec: (*view.spec).clone(),
+        image: (*view.image).clone(),
+        user: view.user.clone(),
+        updated: None,
+    };
     Ok(ContainerRecord {
         id: view.id.to_string(),
         labels,
@@ -228,11 +274,11 @@ fn record(pod: &Pod, view: &ContainerView) -> Result<ContainerRecord, serde_json
     })
 }
 
-/// Missing host paths of mounts are made as folders, as a kubelet expects of a hostPath without a type. The disk
-/// behind them may be slow.
-async fn make_host_paths(view: &ContainerView) -> Result<(), CreateError> {
-    let spec = view.spec.clone();
-    let made = tokio::task::spawn_blocking(move || oci_spec::ensure_host_paths(&spec.mounts)).await;
-    made.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
+/// What the host has at the places that the specification names. The disk behind them may be slow.
+async fn look_up(pod: &Pod, view: &ContainerView) -> Result<HostParts, CreateError> {
+    let (spec, privileged) = (view.spec.clone(), pod.handler.privileged_devices);
+    let found = tokio::task::spawn_blocking(move || HostParts::look_up(&spec, privileged)).await;
+    found
+        .unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
         .map_err(|source| CreateError::Spec { name: view.spec.metadata.name.clone(), source })
 }

@@ -1,7 +1,9 @@
-//! The task that owns one container: Start, Stop, End and Remove, and the exit of its process.
+//! The task that owns one container: Start, Stop, End, Update and Remove, and the exit of its process.
 //!
 //! Waiting for a process to die is a state with a deadline, not a blocked driver: a second Stop with a shorter
 //! grace period moves the deadline, and everyone who asked is answered when the exit has been recorded.
+
+mod update;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,9 @@ use crate::registry::Registry;
 use crate::services::Services;
 use crate::signal::SIGKILL;
 use crate::view::ContainerView;
+use update::Updates;
+
+pub use update::UpdateError;
 
 /// Requests that may wait for one container.
 const REQUEST_CAPACITY: usize = 64;
@@ -60,6 +65,7 @@ pub(crate) struct ContainerDriver {
     exit: Option<JoinHandle<Option<ContainerExit>>>,
     /// The shim still has a task of ours, running or not.
     task_exists: bool,
+    updates: Updates,
     deadline: Option<Deadline>,
     stopping: Vec<Reply>,
     ending: Vec<Reply>,
@@ -97,6 +103,7 @@ impl ContainerDriver {
             start_waiters: Vec::new(),
             exit: None,
             task_exists,
+            updates: Updates::default(),
             deadline: None,
             stopping: Vec::new(),
             ending: Vec::new(),
@@ -123,11 +130,14 @@ impl ContainerDriver {
             let deadline = self.deadline;
             let owes = self.is_idle() && self.task_exists;
             let (starting, exit) = (self.starting.as_mut(), self.exit.as_mut());
+            let updating = self.updates.task();
             tokio::select! {
                 // Cancel-safe: the join handle stays and is polled again.
                 end = joined(starting) => self.start_ended(end).await,
                 // Cancel-safe: the join handle stays and is polled again.
                 exit = joined(exit) => self.exited(exit).await,
+                // Cancel-safe: the join handle stays and is polled again.
+                outcome = joined(updating) => self.update_ended(outcome).await,
                 // Cancel-safe: a timer. The task was not deleted, which is tried again.
                 () = tokio::time::sleep(DELETE_RETRY), if owes => {}
                 // Cancel-safe: a timer.
@@ -172,8 +182,10 @@ impl ContainerDriver {
             Request::Remove(reply) => {
                 self.removing.push(reply);
                 self.note(Fact::RemovingContainer { container: self.id.clone() });
+                self.view.send_modify(|view| view.removing = true);
                 self.kill_now().await;
             }
+            Request::Update(wish, reply) => self.update(*wish, reply).await,
         }
     }
 
@@ -200,7 +212,8 @@ impl ContainerDriver {
         self.task_exists = true;
         self.start_waiters.push(reply);
         let (services, pod, view) = (self.services.clone(), self.pod.clone(), self.view.borrow().clone());
-        let start = async move { start::start(&services, &pod, &view).await.map(Some) };
+        let registry = self.registry.clone();
+        let start = async move { start::start(&services, &registry, &pod, &view).await.map(Some) };
         self.starting = Some(self.services.tasks.spawn_endless("container start", start));
     }
 
@@ -233,6 +246,7 @@ impl ContainerDriver {
         } else if self.exit.is_some() && !self.stopping.is_empty() {
             self.ask_to_end().await;
         }
+        self.next_update().await;
     }
 
     /// A start that was tried and failed is the container's end, with the reason that kubectl shows.

@@ -9,12 +9,14 @@ use runtime_core::ids::ContainerId;
 use runtime_core::task::ShimError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::driver::UpdateError;
 use super::start::StartError;
 use super::teardown::RemoveError;
 use crate::journal::JournalError;
 use crate::pod::{NoShim, Pod};
 use crate::registry::LookupError;
 use crate::services::StoreFailed;
+use crate::spec::LinuxResources;
 use crate::view::ContainerView;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,8 @@ pub enum ContainerError {
         #[source]
         source: RemoveError,
     },
+    #[error(transparent)]
+    Update(#[from] UpdateError),
     #[error("cannot record what happened to container {id}")]
     Journal {
         id: ContainerId,
@@ -78,6 +82,7 @@ impl ContainerError {
             Self::Removed { .. } => ErrorKind::NotFound,
             Self::NotStartable { .. } => ErrorKind::FailedPrecondition,
             Self::Start { source, .. } => source.kind(),
+            Self::Update(source) => source.kind(),
             Self::Kill { source, .. } | Self::Delete { source, .. } => source.kind(),
             Self::NoShim { .. } => ErrorKind::Unavailable,
             Self::Unkillable { .. } => ErrorKind::DeadlineExceeded,
@@ -97,6 +102,8 @@ pub(crate) enum Request {
     /// SIGKILL; answered when the task is deleted, too.
     End(Reply),
     Remove(Reply),
+    /// New limits; what they leave out stays.
+    Update(Box<LinuxResources>, Reply),
 }
 
 /// The way to a container's driver.
@@ -123,6 +130,10 @@ impl ContainerHandle {
 
     pub(crate) async fn remove(&self) -> Outcome {
         self.gone_is_fine(self.ask(Request::Remove).await)
+    }
+
+    pub(crate) async fn update(&self, wish: LinuxResources) -> Outcome {
+        self.ask(|reply| Request::Update(Box::new(wish), reply)).await
     }
 
     async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Outcome {

@@ -9,12 +9,16 @@ use runtime_core::clock::Timestamp;
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::{ContainerId, Namespace};
 use runtime_core::snapshot::SnapshotError;
-use runtime_core::task::{Bundle, Shim, ShimError, TaskRequest, TaskStatus};
+use runtime_core::task::{Bundle, Shim, ShimError, Stdin, TaskRequest, TaskStatus};
 
+use super::pid::{self, TargetError};
 use super::{KILLED, teardown};
 use crate::facts::{ContainerExit, ExitReason};
+use crate::holder::{self, HolderError};
 use crate::pod::{NoShim, Pod};
+use crate::registry::Registry;
 use crate::services::{Services, StoreFailed};
+use crate::spec::{ContainerSpec, PidMode};
 use crate::view::ContainerView;
 
 /// Between two looks at a start that the OCI runtime is still working on after a daemon restart.
@@ -34,12 +38,12 @@ pub enum StartError {
     NoRecord,
     #[error("its root filesystem cannot be found")]
     Snapshot(#[from] SnapshotError),
-    #[error("cannot write its bundle {path}")]
-    Bundle {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("its bundle cannot be written")]
+    Bundle(#[from] BundleFailed),
+    #[error("the pod's holder cannot be brought")]
+    Holder(#[from] HolderError),
+    #[error("whose processes it wants to see is gone")]
+    Target(#[from] TargetError),
     #[error("its bundle cannot be made")]
     MakeBundle(#[source] ShimError),
     #[error("the log folder {path} cannot be made")]
@@ -62,10 +66,12 @@ impl StartError {
             Self::NoShim(_) => ErrorKind::Unavailable,
             Self::Task(source) | Self::MakeBundle(source) => source.kind(),
             Self::Stuck => ErrorKind::DeadlineExceeded,
+            Self::Holder(source) => source.kind(),
+            Self::Target(source) => source.kind(),
             Self::Record(_)
             | Self::NoRecord
             | Self::Snapshot(_)
-            | Self::Bundle { .. }
+            | Self::Bundle(_)
             | Self::LogFolder { .. }
             | Self::Refused { .. } => ErrorKind::Internal,
         }
@@ -78,13 +84,23 @@ impl StartError {
             Self::Refused { .. }
             | Self::NoRecord
             | Self::Snapshot(_)
-            | Self::Bundle { .. }
+            | Self::Bundle(_)
             | Self::MakeBundle(_)
+            | Self::Target(_)
             | Self::LogFolder { .. } => true,
             Self::Task(source) => !source.disconnected(),
-            Self::NoShim(_) | Self::Record(_) | Self::Stuck => false,
+            Self::NoShim(_) | Self::Record(_) | Self::Holder(_) | Self::Stuck => false,
         }
     }
+}
+
+/// A bundle's files could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}")]
+pub struct BundleFailed {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
 }
 
 /// A task that has been started.
@@ -96,11 +112,13 @@ pub(crate) struct Running {
 
 pub(crate) async fn start(
     services: &Services,
+    registry: &Registry,
     pod: &Pod,
     view: &ContainerView,
 ) -> Result<Running, StartError> {
     let id = &view.id;
     let shim = pod.shim().await?;
+    ready_pid_namespace(services, registry, pod, &view.spec).await?;
     let record = services.container_record(id)?.ok_or(StartError::NoRecord)?;
     let rootfs = services.snapshotter.mounts(&Namespace::k8s(), &view.snapshot_key)?;
     let bundle = services.shims.make_bundle(id.as_str()).map_err(StartError::MakeBundle)?;
@@ -117,6 +135,8 @@ pub(crate) async fn start(
         bundle: bundle.path(),
         rootfs: &rootfs,
         log,
+        stdin: stdin(&view.spec),
+        terminal: view.spec.tty,
         options: &pod.handler.options,
     };
     create_anew(&shim, &request).await.map_err(refused)?;
@@ -126,8 +146,33 @@ pub(crate) async fn start(
     Ok(Running { pid, at })
 }
 
+fn stdin(spec: &ContainerSpec) -> Stdin {
+    match (spec.stdin, spec.stdin_once) {
+        (false, _) => Stdin::None,
+        (true, false) => Stdin::Keep,
+        (true, true) => Stdin::Once,
+    }
+}
+
+/// What the specification names is there: the pod's holder, or the process of the target.
+async fn ready_pid_namespace(
+    services: &Services,
+    registry: &Registry,
+    pod: &Pod,
+    spec: &ContainerSpec,
+) -> Result<(), StartError> {
+    match &spec.security.pid {
+        PidMode::Container | PidMode::Host => Ok(()),
+        PidMode::Pod => Ok(holder::ensure(services, pod).await?),
+        PidMode::Target(_) => {
+            pid::namespace(&services.shims, registry, &pod.id, spec)?;
+            Ok(())
+        }
+    }
+}
+
 /// Creates the task; one that an interrupted start left behind is deleted first.
-async fn create_anew(shim: &Shim, request: &TaskRequest<'_>) -> Result<(), ShimError> {
+pub(crate) async fn create_anew(shim: &Shim, request: &TaskRequest<'_>) -> Result<(), ShimError> {
     match shim.create(request).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             teardown::abandon(shim, request.container).await?;
@@ -144,10 +189,10 @@ fn refused(error: ShimError) -> StartError {
     }
 }
 
-fn write_bundle(bundle: &Bundle, spec: &[u8]) -> Result<(), StartError> {
+pub(crate) fn write_bundle(bundle: &Bundle, spec: &[u8]) -> Result<(), BundleFailed> {
     use std::io::Write;
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let failed = |path: PathBuf| move |source| StartError::Bundle { path, source };
+    let failed = |path: PathBuf| move |source| BundleFailed { path, source };
     let mut folder = std::fs::DirBuilder::new();
     folder.recursive(true).mode(0o711);
     folder.create(bundle.rootfs()).map_err(failed(bundle.rootfs()))?;

@@ -53,6 +53,7 @@ impl ContainerState {
             | Fact::Shim { .. }
             | Fact::Ready { .. }
             | Fact::Stopping
+            | Fact::NetworkDown
             | Fact::Stopped { .. }
             | Fact::Removing
             | Fact::RemovingContainer { .. } => self,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, MountBuilder};
 
-use super::{OciSpecError, PodFiles, SpecInputs, process};
+use super::{HostParts, OciSpecError, PodFiles, SpecInputs, process};
 use crate::spec::{IpcMode, MountSpec, Propagation};
 
 const DEV: &str = "/dev";
@@ -33,7 +33,7 @@ pub(super) fn mounts(inputs: &SpecInputs<'_>) -> Result<Vec<Mount>, OciSpecError
     let defaults = DEFAULTS.iter().map(|entry| default(entry, inputs.container.security.privileged));
     let mut mounts: Vec<Mount> = defaults.chain(pod_mounts(inputs)).collect();
     mounts.retain(|mount| !covered(mount.destination()));
-    mounts.extend(volumes.iter().map(|it| volume(it)));
+    mounts.extend(volumes.iter().map(|it| volume(it, inputs.parts)));
     Ok(mounts)
 }
 
@@ -84,17 +84,17 @@ fn pod_mounts(inputs: &SpecInputs<'_>) -> Vec<Mount> {
     vec![shm, file("hostname"), file("hosts"), file("resolv.conf")]
 }
 
-fn volume(volume: &MountSpec) -> Mount {
+fn volume(volume: &MountSpec, parts: &HostParts) -> Mount {
     let propagation = match volume.propagation {
         Propagation::Private => "rprivate",
         Propagation::HostToContainer => "rslave",
         Propagation::Bidirectional => "rshared",
     };
     let options = vec!["rbind".to_owned(), propagation.to_owned(), access(volume.readonly)];
-    mount(&tidy(&volume.container_path), "bind", &volume.host_path, options)
+    mount(&tidy(&volume.container_path), "bind", parts.source(&volume.host_path), options)
 }
 
-fn mount(destination: &Path, kind: &str, source: &Path, options: Vec<String>) -> Mount {
+pub(super) fn mount(destination: &Path, kind: &str, source: &Path, options: Vec<String>) -> Mount {
     let mount = MountBuilder::default().destination(destination).typ(kind).source(source).options(options);
     mount.build().expect("all the fields that are ever used are given")
 }

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
 
-use super::{OciSpecError, SpecInputs};
-use crate::spec::{IpcMode, NetworkMode, PidMode};
+use super::{OciSpecError, PidNamespace, SpecInputs};
+use crate::spec::{IpcMode, NetworkMode};
 
 /// What is not listed is the host's. UTS is the pod's always, so the hostname is not set here.
 pub(super) fn namespaces(inputs: &SpecInputs<'_>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    let refuse = |what: &str| Err(OciSpecError::Unimplemented { what: what.to_owned() });
     let mut namespaces =
         vec![new(LinuxNamespaceType::Mount), join(LinuxNamespaceType::Uts, inputs.files.uts)];
     match inputs.pod.ipc {
@@ -18,13 +17,16 @@ pub(super) fn namespaces(inputs: &SpecInputs<'_>) -> Result<Vec<LinuxNamespace>,
     }
     match inputs.pod.network {
         NetworkMode::Host => {}
-        NetworkMode::Pod => return refuse("a pod network"),
+        // Left out it would be the host's.
+        NetworkMode::Pod => {
+            let path = inputs.files.net.ok_or(OciSpecError::NoNetworkNamespace)?;
+            namespaces.push(join(LinuxNamespaceType::Network, path));
+        }
     }
-    match &inputs.container.security.pid {
-        PidMode::Container => namespaces.push(new(LinuxNamespaceType::Pid)),
-        PidMode::Host => {}
-        PidMode::Pod => return refuse("PID namespace mode POD"),
-        PidMode::Target(_) => return refuse("PID namespace mode TARGET"),
+    match inputs.pid {
+        PidNamespace::Own => namespaces.push(new(LinuxNamespaceType::Pid)),
+        PidNamespace::Host => {}
+        PidNamespace::Join(path) => namespaces.push(join(LinuxNamespaceType::Pid, path)),
     }
     // The OCI runtimes know no cgroup namespace on v1 that helps; privileged ones see the host's tree.
     if inputs.host.cgroup2 && !inputs.container.security.privileged {
@@ -33,13 +35,13 @@ pub(super) fn namespaces(inputs: &SpecInputs<'_>) -> Result<Vec<LinuxNamespace>,
     Ok(namespaces)
 }
 
-fn new(kind: LinuxNamespaceType) -> LinuxNamespace {
+pub(super) fn new(kind: LinuxNamespaceType) -> LinuxNamespace {
     let mut namespace = LinuxNamespace::default();
     namespace.set_typ(kind).set_path(None);
     namespace
 }
 
-fn join(kind: LinuxNamespaceType, path: &Path) -> LinuxNamespace {
+pub(super) fn join(kind: LinuxNamespaceType, path: &Path) -> LinuxNamespace {
     let namespace = LinuxNamespaceBuilder::default().typ(kind).path(path);
     namespace.build().expect("both fields are given")
 }

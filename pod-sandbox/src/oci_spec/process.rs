@@ -9,7 +9,7 @@ use super::{OciSpecError, SpecInputs, capabilities, empty, resources};
 /// When neither image nor container says where programs are.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// With a terminal, when nobody says what kind.
-const DEFAULT_TERM: &str = "TERM=xterm";
+pub(crate) const DEFAULT_TERM: &str = "TERM=xterm";
 
 pub(super) fn process(inputs: &SpecInputs<'_>) -> Result<Process, OciSpecError> {
     let container = inputs.container;

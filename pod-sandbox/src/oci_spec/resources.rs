@@ -5,13 +5,13 @@ use oci_spec::runtime::{
     LinuxResources as OciResources,
 };
 
-use super::{OciSpecError, SpecInputs, empty};
+use super::devices::{self, DeviceNode};
+use super::{HostFacts, HostParts, OciSpecError, SpecInputs, empty};
 use crate::spec::LinuxResources;
 
 /// The kernel's range of oom_score_adj (proc(5)).
 const OOM_LEAST: i64 = -1000;
 const OOM_MOST: i64 = 1000;
-const ALL_ACCESS: &str = "rwm";
 
 /// Character devices that every container may use: null, full, zero, tty, random, urandom, console, ptmx, and
 /// the pseudo terminals (minor `None`). The OCI runtime makes the nodes.
@@ -28,17 +28,22 @@ const DEVICES: [(i64, Option<i64>); 9] = [
 ];
 
 pub(super) fn resources(inputs: &SpecInputs<'_>) -> Result<OciResources, OciSpecError> {
-    let wish = &inputs.container.resources;
+    let mut resources = limits(&inputs.container.resources, inputs.host)?;
+    resources.set_devices(Some(device_rules(inputs.parts)));
+    Ok(resources)
+}
+
+/// What can be changed later, too: everything but the device rules.
+pub(super) fn limits(wish: &LinuxResources, host: &HostFacts) -> Result<OciResources, OciSpecError> {
     let mut resources: OciResources = empty("{}");
-    resources.set_devices(Some(devices(inputs.container.security.privileged)));
     resources.set_cpu(cpu(wish)?);
-    resources.set_memory(memory(wish, inputs.host.swap_limit));
+    resources.set_memory(memory(wish, host.swap_limit));
     // The kubelet sends a limit of every size of the node's, whether or not it can be set (KEP-1539).
-    if inputs.host.hugetlb && !wish.hugepage_limits.is_empty() {
+    if host.hugetlb && !wish.hugepage_limits.is_empty() {
         resources.set_hugepage_limits(Some(hugepages(wish)?));
     }
     if !wish.unified.is_empty() {
-        if !inputs.host.cgroup2 {
+        if !host.cgroup2 {
             return Err(OciSpecError::Unimplemented {
                 what: "the unified resources map on cgroup v1".to_owned(),
             });
@@ -50,10 +55,18 @@ pub(super) fn resources(inputs: &SpecInputs<'_>) -> Result<OciResources, OciSpec
 
 /// The wished `oom_score_adj`, no lower than can be set.
 pub(super) fn oom_score_adj(inputs: &SpecInputs<'_>) -> Result<i32, OciSpecError> {
-    let value = in_range("oom_score_adj", inputs.container.resources.oom_score_adj, OOM_LEAST, OOM_MOST)?;
+    let wished = inputs.container.resources.oom_score_adj;
+    clamped_oom_score_adj(wished, inputs.restrict_oom_score_adj, inputs.host)
+}
+
+pub(super) fn clamped_oom_score_adj(
+    wished: i64,
+    restrict: bool,
+    host: &HostFacts,
+) -> Result<i32, OciSpecError> {
+    let value = in_range("oom_score_adj", wished, OOM_LEAST, OOM_MOST)?;
     let wished = i32::try_from(value).expect("it was just held to a small range");
-    let floor = inputs.host.oom_score_adj_floor(inputs.restrict_oom_score_adj);
-    Ok(floor.map_or(wished, |floor| wished.max(floor)))
+    Ok(host.oom_score_adj_floor(restrict).map_or(wished, |floor| wished.max(floor)))
 }
 
 fn cpu(wish: &LinuxResources) -> Result<Option<LinuxCpu>, OciSpecError> {
@@ -72,13 +85,17 @@ fn cpu(wish: &LinuxResources) -> Result<Option<LinuxCpu>, OciSpecError> {
     Ok((cpu != nothing).then_some(cpu))
 }
 
-/// A swap limit where it cannot be set would fail the container; the kubelet sends one all the same.
+/// A swap limit where it cannot be set would fail the container; the kubelet sends one all the same. Where it can
+/// be set, a container that is given memory and no word about swap gets none, as with containerd.
 fn memory(wish: &LinuxResources, swap_limit: bool) -> Option<LinuxMemory> {
+    let swap = match (wish.memory_swap_limit_bytes, wish.memory_limit_bytes) {
+        _ if !swap_limit => None,
+        (0, limit) => Some(limit).filter(|limit| *limit > 0),
+        (swap, _) => Some(swap),
+    };
     let nothing: LinuxMemory = empty("{}");
     let mut memory = nothing;
-    memory
-        .set_limit(Some(wish.memory_limit_bytes).filter(|limit| *limit != 0))
-        .set_swap(Some(wish.memory_swap_limit_bytes).filter(|limit| *limit != 0 && swap_limit));
+    memory.set_limit(Some(wish.memory_limit_bytes).filter(|limit| *limit != 0)).set_swap(swap);
     (memory != nothing).then_some(memory)
 }
 
@@ -92,21 +109,17 @@ fn hugepages(wish: &LinuxResources) -> Result<Vec<LinuxHugepageLimit>, OciSpecEr
     Ok(wish.hugepage_limits.iter().map(limit).collect())
 }
 
-fn devices(privileged: bool) -> Vec<LinuxDeviceCgroup> {
-    let everything = |allow| {
-        let mut rule: LinuxDeviceCgroup = empty(r#"{"allow":false}"#);
-        rule.set_allow(allow).set_access(Some(ALL_ACCESS.to_owned()));
-        rule
-    };
-    if privileged {
-        return vec![everything(true)];
+fn device_rules(parts: &HostParts) -> Vec<LinuxDeviceCgroup> {
+    if parts.every_device_allowed {
+        return vec![devices::everything(true)];
     }
-    let allowed = DEVICES.iter().map(|(major, minor)| {
-        let mut rule = everything(true);
+    let usual = DEVICES.iter().map(|(major, minor)| {
+        let mut rule = devices::everything(true);
         rule.set_typ(Some(LinuxDeviceType::C)).set_major(Some(*major)).set_minor(*minor);
         rule
     });
-    std::iter::once(everything(false)).chain(allowed).collect()
+    let asked = parts.devices.iter().filter_map(DeviceNode::rule);
+    std::iter::once(devices::everything(false)).chain(usual).chain(asked).collect()
 }
 
 fn in_range(what: &'static str, value: i64, least: i64, most: i64) -> Result<i64, OciSpecError> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::spec::sample::{container, image, pod};
 use crate::spec::{
-    HugepageLimit, ImageConfig, IpcMode, LinuxResources, MountSpec, NetworkMode, PidMode, Propagation,
+    DeviceSpec, HugepageLimit, ImageConfig, IpcMode, LinuxResources, MountSpec, NetworkMode, Propagation,
 };
 
 /// Everything a test may want to change, with a plain container as the start.
@@ -16,6 +16,10 @@ struct Sample {
     container: ContainerSpec,
     image: ImageInput,
     user: ResolvedUser,
+    net: Option<&'static Path>,
+    pid: PidNamespace,
+    parts: HostParts,
+    passed_annotations: BTreeMap<String, String>,
     host: HostFacts,
     restrict_oom_score_adj: bool,
 }
@@ -27,6 +31,10 @@ impl Sample {
             container: container(),
             image: image(),
             user: ResolvedUser { uid: 1000, gid: 1001, additional_gids: vec![1001, 2000] },
+            net: None,
+            pid: PidNamespace::Own,
+            parts: HostParts::default(),
+            passed_annotations: BTreeMap::new(),
             host: HostFacts {
                 hostname: "node".to_owned(),
                 cgroup2: false,
@@ -57,8 +65,12 @@ impl Sample {
                 folder: Path::new("/files"),
                 ipc: Path::new("/ns/ipc"),
                 uts: Path::new("/ns/uts"),
+                net: self.net,
                 shm: Path::new("/shm"),
             },
+            pid: &self.pid,
+            parts: &self.parts,
+            passed_annotations: &self.passed_annotations,
             cgroups_path: "/kubepods/pod1/container-id",
             restrict_oom_score_adj: self.restrict_oom_score_adj,
             host: &self.host,
@@ -210,30 +222,38 @@ fn namespaces_are_joined_made_or_left_out() {
     assert_eq!(kinds(&Sample::new()), usual);
     let host = Sample::with(|it| {
         it.pod.ipc = IpcMode::Host;
-        it.container.security.pid = PidMode::Host;
+        it.pid = PidNamespace::Host;
     });
     assert_eq!(kinds(&host), ["mount:new", "uts:/ns/uts"]);
     assert_eq!(found(&host.json(), "/dev/shm")["source"], "/dev/shm");
+    let joined = Sample::with(|it| {
+        it.pod.network = NetworkMode::Pod;
+        it.net = Some(Path::new("/run/netns/x"));
+        it.pid = PidNamespace::Join("/proc/7/ns/pid".into());
+    });
+    let all = ["ipc:/ns/ipc", "mount:new", "network:/run/netns/x", "pid:/proc/7/ns/pid", "uts:/ns/uts"];
+    assert_eq!(kinds(&joined), all);
     let unified = Sample::with(|it| it.host.cgroup2 = true);
     assert_eq!(kinds(&unified)[0], "cgroup:new");
+}
+
+#[test]
+fn a_pod_network_without_a_namespace_is_not_the_hosts() {
+    let error = Sample::with(|it| it.pod.network = NetworkMode::Pod).build().expect_err("none");
+    assert!(matches!(error, OciSpecError::NoNetworkNamespace), "{error}");
 }
 
 #[test]
 fn what_is_not_built_is_unimplemented() {
     let refused = |change: fn(&mut Sample)| Sample::with(change).build().expect_err("refused").kind();
     let kinds = [
-        refused(|it| it.pod.network = NetworkMode::Pod),
-        refused(|it| it.container.security.pid = PidMode::Pod),
-        refused(|it| {
-            it.container.security.pid = PidMode::Target(ContainerId::parse("other").expect("valid"));
-        }),
         refused(|it| it.container.security.seccomp = SeccompSpec::Localhost("/p.json".into())),
         refused(|it| it.container.security.capabilities.add_ambient = strings(&["CHOWN"])),
         refused(|it| {
             it.container.resources.unified.insert("memory.high".into(), "1".into()).map_or((), drop)
         }),
     ];
-    assert_eq!(kinds, [ErrorKind::Unimplemented; 6]);
+    assert_eq!(kinds, [ErrorKind::Unimplemented; 3]);
 }
 
 #[test]
@@ -257,8 +277,11 @@ fn privileged_means_everything_that_we_hold() {
         it.container.security.privileged = true;
         it.container.security.seccomp = SeccompSpec::Localhost("/ignored".into());
         it.host.capabilities = capabilities::of_mask(0b111);
+        it.parts = HostParts::look_up(&it.container, PrivilegedDevices::Host).expect("/dev can be read");
     });
     let spec = sample.json();
+    let devices = spec["linux"]["devices"].as_array().expect("the host's devices");
+    assert!(devices.iter().any(|device| device["path"] == "/dev/null"), "{devices:?}");
     assert_eq!(spec["process"]["capabilities"]["effective"].as_array().map(Vec::len), Some(3));
     assert_eq!(spec["linux"]["resources"]["devices"], json!([{"allow": true, "access": "rwm"}]));
     let options = found(&spec, "/sys")["options"].as_array().expect("options").clone();
@@ -271,6 +294,25 @@ fn devices_are_denied_but_for_the_usual() {
     assert_eq!(devices[0], json!({"allow": false, "access": "rwm"}));
     assert_eq!(devices[1], json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}));
     assert_eq!(devices.as_array().map(Vec::len), Some(10));
+}
+
+#[test]
+fn a_device_asked_for_is_made_and_allowed() {
+    let sample = Sample::with(|it| {
+        it.container.devices = vec![DeviceSpec {
+            container_path: "/dev/other".into(),
+            host_path: "/dev/zero".into(),
+            permissions: "r".into(),
+        }];
+        it.parts = HostParts::look_up(&it.container, PrivilegedDevices::Host).expect("it is there");
+    });
+    let linux = sample.json()["linux"].clone();
+    let node = &linux["devices"][0];
+    assert_eq!((&node["path"], &node["major"], &node["minor"]), (&json!("/dev/other"), &json!(1), &json!(5)));
+    assert_eq!(linux["devices"].as_array().map(Vec::len), Some(1));
+    let rules = linux["resources"]["devices"].as_array().expect("rules");
+    let last = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"});
+    assert_eq!((rules.len(), rules.last()), (11, Some(&last)));
 }
 
 #[test]
@@ -294,6 +336,10 @@ fn limits_are_set_when_given_and_possible() {
     assert_eq!(all["memory"], json!({"limit": 15 << 20, "swap": 15 << 20}));
     assert_eq!(all["hugepageLimits"], json!([{"pageSize": "2MB", "limit": 0}]));
     assert_eq!(sample.json()["process"]["oomScoreAdj"], 500);
+    for (swap, expected) in [(0, 15 << 20), (-1, -1), (20 << 20, 20 << 20)] {
+        sample.container.resources.memory_swap_limit_bytes = swap;
+        assert_eq!(resources(&sample)["memory"]["swap"], expected, "{swap}");
+    }
 
     (sample.host.swap_limit, sample.host.hugetlb) = (false, false);
     let fewer = resources(&sample);
@@ -379,4 +425,11 @@ fn annotations_name_the_pod_and_nothing_else() {
         "io.kubernetes.cri.sandbox-uid": "u1",
     });
     assert_eq!(Sample::new().json()["annotations"], expected);
+    let passed = Sample::with(|it| {
+        let pairs = [("io.kubernetes.cri.sandbox-id", "forged"), ("io.kata.x", "1")];
+        it.passed_annotations = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    });
+    let annotations = passed.json()["annotations"].clone();
+    assert_eq!(annotations["io.kubernetes.cri.sandbox-id"], "pod-id");
+    assert_eq!(annotations["io.kata.x"], "1");
 }

@@ -56,6 +56,8 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
         journal,
         handler,
         shim: ShimCell::default(),
+        network: planned.network,
+        holder: Default::default(),
     };
     let pod = Arc::new(pod);
     // Containers first: the pod's driver may begin by ending them.

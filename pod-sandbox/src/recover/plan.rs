@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use runtime_core::clock::Timestamp;
 use runtime_core::ids::{SandboxId, SnapshotKey};
+use runtime_core::record::SandboxRecord;
 
 use super::observe::{JournalFound, Observed, ObservedContainer, ObservedPod};
 use crate::container::ContainerState;
-use crate::facts::{ContainerExit, ExitReason, Fact};
+use crate::facts::{ContainerExit, ExitReason, Fact, Stage};
 use crate::journal::Journal;
+use crate::network::NetworkIntent;
+use crate::pod::PodNetwork;
 use crate::sandbox::{SandboxFacts, SandboxState};
+use crate::services::NETWORK;
 use crate::spec::PodSpec;
 use crate::view::ContainerView;
 
@@ -35,6 +39,7 @@ pub(super) enum JournalPlan {
 pub(super) struct PlannedPod {
     pub(super) id: SandboxId,
     pub(super) spec: Arc<PodSpec>,
+    pub(super) network: Option<PodNetwork>,
     pub(super) created_at: Timestamp,
     pub(super) journal: JournalPlan,
     pub(super) facts: SandboxFacts,
@@ -75,6 +80,10 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
     let (journal, mut past, mut learned) = match pod.journal {
         JournalFound::Read(journal, facts) => (JournalPlan::GoOn(journal), facts, Vec::new()),
         JournalFound::Absent => (JournalPlan::Begin, Vec::new(), Vec::new()),
+        // What runs went with the boot; what the networks keep of the pod did not.
+        JournalFound::OtherBoot if pod.extension.network.is_some() => {
+            (JournalPlan::Begin, Vec::new(), vec![Fact::Entering(Stage::NetworkUp), Fact::Stopping])
+        }
         JournalFound::OtherBoot => (JournalPlan::Begin, Vec::new(), vec![Fact::Stopped { at: now }]),
         JournalFound::Unreadable { why } => {
             (JournalPlan::SetAsideAndBegin, Vec::new(), vec![Fact::Unreadable { why }])
@@ -93,6 +102,7 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
     let containers = planned.collect();
     PlannedPod {
         id: pod.id,
+        network: network(&pod.record, pod.extension.network),
         spec: Arc::new(pod.extension.spec),
         created_at: pod.record.created_at,
         journal,
@@ -101,6 +111,21 @@ fn plan_pod(pod: ObservedPod, now: Timestamp) -> PlannedPod {
         learned,
         containers,
     }
+}
+
+/// The pod's networks with what they answered. An answer that cannot be read is none: plugins have their own.
+fn network(record: &SandboxRecord, intent: Option<NetworkIntent>) -> Option<PodNetwork> {
+    let network = PodNetwork::intended(intent?);
+    if let Some(value) = record.extensions.get(NETWORK) {
+        match value.parse_json() {
+            // Set once: it was made here.
+            Ok(results) => drop(network.results.set(results)),
+            Err(error) => {
+                tracing::error!(sandbox = record.id, %error, "a pod's network cannot be understood")
+            }
+        }
+    }
+    Some(network)
 }
 
 /// What a container's pod is like.
@@ -174,6 +199,8 @@ pub(super) fn view(found: ObservedContainer, sandbox: &SandboxId, state: Contain
     ContainerView {
         id: found.id,
         sandbox: sandbox.clone(),
+        resources: Arc::new(found.extension.resources()),
+        removing: false,
         spec: Arc::new(found.extension.spec),
         image: Arc::new(found.extension.image),
         created_at: found.record.created_at,
@@ -203,6 +230,7 @@ fn concerns(fact: &Fact, found: &ObservedContainer) -> bool {
         | Fact::Shim { .. }
         | Fact::Ready { .. }
         | Fact::Stopping
+        | Fact::NetworkDown
         | Fact::Stopped { .. }
         | Fact::Removing => false,
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{SandboxFacts, SandboxState, SetupError, TeardownError, setup, teardown};
 use crate::container::ContainerHandle;
@@ -18,7 +19,7 @@ use crate::services::Services;
 use crate::timing::Timings;
 use crate::view::SandboxView;
 
-/// Requests that may wait for one pod; kubelet sends one verb at a time, a storm is answered Unavailable.
+/// Requests that may wait for one pod; kubelet sends one verb at a time, a storm waits for its turn.
 const REQUEST_CAPACITY: usize = 64;
 /// Between two tries of a teardown that failed.
 const TEARDOWN_RETRY: Duration = Duration::from_secs(10);
@@ -50,6 +51,8 @@ pub(crate) struct SandboxHandle {
     pub(crate) view: watch::Receiver<SandboxView>,
     pub(crate) setup: watch::Receiver<SetupOutcome>,
     requests: mpsc::Sender<Request>,
+    /// Cancelled by whoever wants the pod down: a set-up that waits for plugins ends at once.
+    unwanted: CancellationToken,
 }
 
 impl SandboxHandle {
@@ -58,6 +61,7 @@ impl SandboxHandle {
         request: impl FnOnce(Reply<TeardownError>) -> Request,
     ) -> Option<Result<(), Arc<TeardownError>>> {
         let (reply, answer) = oneshot::channel();
+        self.unwanted.cancel();
         self.requests.send(request(reply)).await.ok()?;
         answer.await.ok()
     }
@@ -78,6 +82,7 @@ pub(crate) struct SandboxDriver {
     view: watch::Sender<SandboxView>,
     setup: watch::Sender<SetupOutcome>,
     requests: mpsc::Receiver<Request>,
+    unwanted: CancellationToken,
 }
 
 /// Whether the driver has more to do.
@@ -102,18 +107,20 @@ impl SandboxDriver {
         let driver = Self {
             services: services.clone(),
             registry: registry.clone(),
-            view: watch::Sender::new(view(&pod, &facts, &Timings::default())),
+            view: watch::Sender::new(view(services, &pod, &facts, &Timings::default())),
             setup: watch::Sender::new(outcome(&facts.state)),
             timings: Timings::default(),
             pod: pod.clone(),
             facts,
             requests,
+            unwanted: CancellationToken::new(),
         };
         let handle = SandboxHandle {
             pod,
             view: driver.view.subscribe(),
             setup: driver.setup.subscribe(),
             requests: sender,
+            unwanted: driver.unwanted.clone(),
         };
         services.tasks.spawn_endless("sandbox driver", driver.run(begin));
         handle
@@ -122,7 +129,10 @@ impl SandboxDriver {
     async fn run(mut self, begin: Begin) {
         let life = match begin {
             Begin::SetUp => self.set_up().await,
-            Begin::Recovered { .. } => self.resume().await,
+            Begin::Recovered { .. } => {
+                self.end_stray_plugins().await;
+                self.resume().await
+            }
         };
         if matches!(life, Life::Over) {
             return;
@@ -151,7 +161,7 @@ impl SandboxDriver {
 
     async fn set_up(&mut self) -> Life {
         let mut reached = Stage::Reserved;
-        let result = setup::climb(&self.services, &self.pod, &mut reached).await;
+        let result = setup::climb(&self.services, &self.pod, &mut reached, &self.unwanted).await;
         self.facts.reached = reached;
         let failure = match result {
             Ok(timings) => {
@@ -174,6 +184,23 @@ impl SandboxDriver {
         let life = self.discard().await;
         self.setup.send_replace(SetupOutcome::Failed(Arc::new(error)));
         life
+    }
+
+    /// A plugin that the daemon before this one started may still be at work on the pod. It must not undo what comes.
+    async fn end_stray_plugins(&self) {
+        let unfinished = self.must_go_on() || matches!(self.facts.state, SandboxState::SettingUp { .. });
+        if !unfinished || self.pod.network.is_none() {
+            return;
+        }
+        match self.services.networks.invoker.end_leftovers(self.pod.id.as_str()).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::warn!(sandbox = %self.pod.id, count, "ended CNI plugins of a killed daemon")
+            }
+            Err(error) => {
+                tracing::error!(sandbox = %self.pod.id, %error, "CNI plugins of a killed daemon stay")
+            }
+        }
     }
 
     /// A teardown failed: it is tried again without anybody asking.
@@ -247,7 +274,8 @@ impl SandboxDriver {
         if self.facts.state == SandboxState::Stopped {
             return Ok(());
         }
-        let journal = |source| TeardownError::Journal { pod: self.pod.id.to_string(), source };
+        let pod = self.pod.id.to_string();
+        let journal = |source| TeardownError::Journal { pod: pod.clone(), source };
         self.pod.record(&Fact::Stopping).map_err(journal)?;
         self.facts = self.facts.clone().after(&Fact::Stopping);
         self.publish();
@@ -256,9 +284,13 @@ impl SandboxDriver {
             let _ = self.pod.shim().await;
         }
         self.end_containers().await?;
+        if self.facts.reached >= Stage::NetworkUp {
+            teardown::leave_network(&self.services, &self.pod).await?;
+            self.note(Fact::NetworkDown).map_err(journal)?;
+        }
         teardown::stop(&self.services, &self.pod, self.facts.reached).await?;
         let stopped = Fact::Stopped { at: self.services.clock.now() };
-        self.note(stopped).map_err(|source| TeardownError::Journal { pod: self.pod.id.to_string(), source })
+        self.note(stopped).map_err(journal)
     }
 
     /// Kills all containers at once and waits until each has ended and its task is deleted.
@@ -317,12 +349,15 @@ impl SandboxDriver {
     }
 
     fn publish(&self) {
-        self.view.send_replace(view(&self.pod, &self.facts, &self.timings));
+        self.view.send_replace(view(&self.services, &self.pod, &self.facts, &self.timings));
     }
 }
 
-fn view(pod: &Pod, facts: &SandboxFacts, timings: &Timings) -> SandboxView {
+fn view(services: &Services, pod: &Pod, facts: &SandboxFacts, timings: &Timings) -> SandboxView {
+    let network = pod.network.as_ref().filter(|_| facts.reached >= Stage::NetworkUp);
+    let network = network.and_then(|it| services.networks.view(&it.intent, it.results.get()?));
     SandboxView {
+        network: network.map(Arc::new),
         id: pod.id.clone(),
         spec: pod.spec.clone(),
         created_at: pod.created_at,

@@ -47,12 +47,13 @@ impl SandboxFacts {
             }
             // Whatever may be there is taken down: every step of a teardown is fine with nothing.
             Fact::Unreadable { why } => {
-                self.reached = Stage::NamespacesMade;
+                self.reached = Stage::NetworkUp;
                 self.state = SandboxState::Unknown { why: why.clone() };
             }
             Fact::Ready { at } => self.state = SandboxState::Ready { since: *at },
             Fact::ShimDied { at } => self.state = SandboxState::Died { at: *at },
             Fact::Stopping => self.state = SandboxState::TearingDown { last_error: None },
+            Fact::NetworkDown => self.reached = self.reached.min(Stage::NamespacesMade),
             Fact::Stopped { .. } => self.state = SandboxState::Stopped,
             Fact::Removing => self.removing = true,
             Fact::Shim { .. }

@@ -9,6 +9,7 @@ use super::files::{FilesError, remove_files};
 use crate::cgroup::{CgroupError, remove_own_parent};
 use crate::facts::Stage;
 use crate::journal::{self, JournalError};
+use crate::network::NetworkError;
 use crate::pod::{Pod, ShimSlot};
 use crate::registry::LookupError;
 use crate::services::{Services, StoreFailed};
@@ -22,6 +23,12 @@ pub enum TeardownError {
         pod: String,
         #[source]
         source: ShimError,
+    },
+    #[error("cannot take pod {pod} off its network")]
+    Network {
+        pod: String,
+        #[source]
+        source: NetworkError,
     },
     #[error("cannot end the shim of pod {pod}")]
     Shim {
@@ -64,13 +71,22 @@ impl TeardownError {
             Self::Cgroup { .. } | Self::Files { .. } | Self::Journal { .. } | Self::Record { .. } => {
                 ErrorKind::Internal
             }
+            Self::Network { source, .. } => source.kind(),
             Self::Lookup(source) => source.kind(),
             Self::Containers { .. } => ErrorKind::DeadlineExceeded,
         }
     }
 }
 
-/// What StopPodSandbox takes away: everything that runs. Its containers have ended before.
+/// Takes the pod off its networks. Its containers have ended before; its namespaces are still there, or nobody's.
+pub(super) async fn leave_network(services: &Services, pod: &Pod) -> Result<(), TeardownError> {
+    let Some(network) = &pod.network else { return Ok(()) };
+    let results = network.results.get().map(Vec::as_slice);
+    let detached = services.networks.detach(&network.intent, results).await;
+    detached.map_err(|source| TeardownError::Network { pod: pod.id.to_string(), source })
+}
+
+/// What StopPodSandbox takes away: everything that runs. The pod has left its networks before.
 pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Result<(), TeardownError> {
     let name = || pod.id.to_string();
     if reached >= Stage::ShimUp {

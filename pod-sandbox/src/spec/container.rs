@@ -38,6 +38,15 @@ pub struct MountSpec {
     pub selinux_relabel: bool,
 }
 
+/// A device of the host, or a folder of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    /// Any of `r`, `w` and `m`, at least one.
+    pub permissions: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub metadata: ContainerMetadata,
@@ -50,6 +59,8 @@ pub struct ContainerSpec {
     pub working_dir: String,
     pub envs: Vec<(String, String)>,
     pub mounts: Vec<MountSpec>,
+    #[serde(default)]
+    pub devices: Vec<DeviceSpec>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Absolute and inside the pod's log directory; `None` writes no log.

@@ -1,6 +1,8 @@
 //! A wished pod.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,47 @@ pub struct DnsSpec {
     pub options: Vec<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// A port of the node that leads into the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    pub protocol: Protocol,
+    pub container_port: u16,
+    /// Never 0: a mapping without a port of the node maps nothing.
+    pub host_port: u16,
+    /// `None` is every address of the node.
+    pub host_ip: Option<IpAddr>,
+}
+
+impl PortMapping {
+    /// Whether one packet could be meant for both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let same_ip = match (self.host_ip, other.host_ip) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            (None, _) | (_, None) => true,
+        };
+        same_ip && self.protocol == other.protocol && self.host_port == other.host_port
+    }
+}
+
+impl fmt::Display for PortMapping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        write!(formatter, "{}/{protocol}", self.host_port)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSpec {
     pub metadata: PodMetadata,
@@ -58,4 +101,10 @@ pub struct PodSpec {
     pub runtime_handler: String,
     pub overhead: Option<LinuxResources>,
     pub resources: Option<LinuxResources>,
+    /// Only with a network of the pod's own.
+    #[serde(default)]
+    pub port_mappings: Vec<PortMapping>,
+    /// Checked names and values, written in the pod's namespaces.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
 }

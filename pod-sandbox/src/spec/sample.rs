@@ -25,6 +25,8 @@ pub(crate) fn pod() -> PodSpec {
         runtime_handler: String::new(),
         overhead: None,
         resources: None,
+        port_mappings: Vec::new(),
+        sysctls: BTreeMap::new(),
     }
 }
 
@@ -41,6 +43,7 @@ pub(crate) fn container() -> ContainerSpec {
         working_dir: String::new(),
         envs: Vec::new(),
         mounts: Vec::new(),
+        devices: Vec::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::from([("of-container".into(), "stays out".into())]),
         log_path: None,

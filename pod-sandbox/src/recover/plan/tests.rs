@@ -34,7 +34,12 @@ fn container(exit: Option<ContainerExit>, spec: &[u8]) -> ObservedContainer {
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
         },
-        extension: ContainerExtension { spec: sample::container(), image: sample::image(), user: None },
+        extension: ContainerExtension {
+            spec: sample::container(),
+            image: sample::image(),
+            user: None,
+            updated: None,
+        },
         exit,
     }
 }
@@ -59,7 +64,7 @@ fn planned(
             created_at: Timestamp(1),
             updated_at: Timestamp(1),
         },
-        extension: Extension { spec: sample::pod(), boot_id: "boot".into() },
+        extension: Extension { spec: sample::pod(), boot_id: "boot".into(), network: None },
         journal: past(journal),
         shim_alive,
         containers,
