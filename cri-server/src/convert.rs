@@ -4,14 +4,17 @@
 pub(crate) mod container;
 pub(crate) mod filter;
 pub(crate) mod image;
+pub(crate) mod inspect;
+mod network;
 pub(crate) mod pod;
-mod resources;
+pub(crate) mod resources;
 mod security;
 mod signal;
 
 use std::path::{Component, Path, PathBuf};
 
 use runtime_core::error::ErrorKind;
+use runtime_core::task::sysctl::SysctlError;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConvertError {
@@ -19,6 +22,8 @@ pub(crate) enum ConvertError {
     Missing { what: &'static str },
     #[error("{what} {value:?} {why}")]
     Invalid { what: &'static str, value: String, why: &'static str },
+    #[error("a sysctl cannot be set")]
+    Sysctl(#[source] SysctlError),
     #[error("{what} is not implemented yet")]
     Unimplemented { what: String },
 }
@@ -26,7 +31,7 @@ pub(crate) enum ConvertError {
 impl ConvertError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Missing { .. } | Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::Missing { .. } | Self::Invalid { .. } | Self::Sysctl(_) => ErrorKind::InvalidArgument,
             Self::Unimplemented { .. } => ErrorKind::Unimplemented,
         }
     }

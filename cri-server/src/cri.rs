@@ -1,6 +1,7 @@
 //! What every CRI call works with, and how a call that changes something is detached from its client.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use imagesvc::ImageService;
 use pod_sandbox::PodService;
@@ -13,6 +14,7 @@ use tonic::{Response, Status};
 pub(crate) struct Cri {
     pub(crate) pods: PodService,
     pub(crate) images: ImageService,
+    pub(crate) streams: Arc<streaming::Server>,
     pub(crate) node: NodePaths,
     pub(crate) tasks: TaskGroup,
 }

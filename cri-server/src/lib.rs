@@ -15,6 +15,7 @@ mod rpc;
 mod runtime_service;
 mod serve;
 mod status;
+mod streams;
 
 pub use app::{Builder, Daemon, DaemonError};
 pub use builtins::registrations;

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 
 use crate::cri::{Cri, report};
 use crate::rpc::{
-    container_create, container_start, container_status, container_stop, exec_sync, runtime_status,
-    sandbox_run, sandbox_status, sandbox_stop,
+    container_create, container_start, container_status, container_stop, container_update, exec_sync,
+    runtime_status, sandbox_run, sandbox_status, sandbox_stop, streams,
 };
 
 /// The stream of a call that is not built yet.
@@ -39,7 +39,7 @@ impl RuntimeService for Cri {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(Response::new(runtime_status::show(self, request.get_ref())))
+        Ok(Response::new(runtime_status::show(self, request.get_ref()).await))
     }
 
     async fn runtime_config(
@@ -156,9 +156,10 @@ impl RuntimeService for Cri {
 
     async fn update_container_resources(
         &self,
-        _request: Request<v1::UpdateContainerResourcesRequest>,
+        request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
-        unimplemented("UpdateContainerResources")
+        let call = container_update::resources(self.clone(), request.into_inner());
+        self.detached("UpdateContainerResources", call).await
     }
 
     async fn reopen_container_log(
@@ -178,22 +179,22 @@ impl RuntimeService for Cri {
             .inspect_err(|s| report("ExecSync", s))
     }
 
-    async fn exec(&self, _request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        unimplemented("Exec")
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        streams::exec(self, request.into_inner()).map(Response::new)
     }
 
     async fn attach(
         &self,
-        _request: Request<v1::AttachRequest>,
+        request: Request<v1::AttachRequest>,
     ) -> Result<Response<v1::AttachResponse>, Status> {
-        unimplemented("Attach")
+        streams::attach(self, request.into_inner()).map(Response::new)
     }
 
     async fn port_forward(
         &self,
-        _request: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        unimplemented("PortForward")
+        streams::port_forward(self, request.into_inner()).map(Response::new)
     }
 
     async fn container_stats(

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use imagesvc::{ImageError, PullError};
-use pod_sandbox::{ContainerError, CreateError, ExecError, LookupError, RunError, TeardownError};
+use pod_sandbox::{
+    ContainerError, CreateError, ExecError, ForwardError, LookupError, RunError, TeardownError,
+};
 use runtime_core::error::{ErrorKind, chain};
+use streaming::{RequestError, TokenError};
 use tonic::{Code, Status};
 
 use crate::convert::ConvertError;
@@ -29,11 +32,14 @@ kinds!(
     ConvertError,
     CreateError,
     ExecError,
+    ForwardError,
     ImageError,
     LookupError,
     PullError,
+    RequestError,
     RunError,
     TeardownError,
+    TokenError,
 );
 
 impl<E: Kind> Kind for Arc<E> {

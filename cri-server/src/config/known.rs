@@ -49,6 +49,9 @@ const IMAGES: &[&[&str]] = &[
     &["image_decryption", BELOW],
 ];
 
+const CRI: &[&[&str]] =
+    &[&["enable_tls_streaming"], &["x509_key_pair_streaming", BELOW], &["disable_tcp_service"]];
+
 const RUNTIME: &[&[&str]] = &[
     &["enable_selinux"],
     &["selinux_category_range"],
@@ -60,9 +63,6 @@ const RUNTIME: &[&[&str]] = &[
     &["disable_hugetlb_controller"],
     &["device_ownership_from_security_context"],
     &["ignore_image_defined_volumes"],
-    &["netns_mounts_under_state_dir"],
-    &["enable_unprivileged_ports"],
-    &["enable_unprivileged_icmp"],
     &["enable_cdi"],
     &["cdi_spec_dirs"],
     &["drain_exec_sync_io_timeout"],
@@ -70,13 +70,12 @@ const RUNTIME: &[&[&str]] = &[
     &["stats_collect_period"],
     &["stats_retention_period"],
     &["enable_criu"],
-    &["cni", BELOW],
+    &["cni", "bin_dir"],
+    &["cni", "setup_serially"],
+    &["cni", "conf_template"],
+    &["cni", "use_internal_loopback"],
     &["containerd", "ignore_blockio_not_enabled_errors"],
     &["containerd", "ignore_rdt_not_enabled_errors"],
-    &["containerd", "runtimes", ANY, "pod_annotations"],
-    &["containerd", "runtimes", ANY, "container_annotations"],
-    &["containerd", "runtimes", ANY, "privileged_without_host_devices"],
-    &["containerd", "runtimes", ANY, "privileged_without_host_devices_all_devices_allowed"],
     &["containerd", "runtimes", ANY, "cgroup_writable"],
     &["containerd", "runtimes", ANY, "base_runtime_spec"],
     &["containerd", "runtimes", ANY, "cni_conf_dir"],
@@ -140,6 +139,7 @@ pub(super) fn in_plugin(uri: &str, key: &[String]) -> bool {
     let patterns = match uri {
         super::IMAGES_PLUGIN => IMAGES,
         super::RUNTIME_PLUGIN => RUNTIME,
+        super::CRI_PLUGIN => CRI,
         _ => return false,
     };
     patterns.iter().any(|pattern| matches(pattern, key))
@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn containerds_keys_are_known_and_others_are_not() {
         let table = [
-            (RUNTIME_PLUGIN, "cni/bin_dirs", true),
-            (RUNTIME_PLUGIN, "cni", true),
+            (RUNTIME_PLUGIN, "cni/conf_template", true),
+            (RUNTIME_PLUGIN, "cni/conf_templates", false),
             (RUNTIME_PLUGIN, "containerd/runtimes/kata/sandboxer", true),
             (RUNTIME_PLUGIN, "containerd/runtimes/kata/sandboxes", false),
             (RUNTIME_PLUGIN, "containerd/runtimes/sandboxer", false),

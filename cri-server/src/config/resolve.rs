@@ -10,8 +10,8 @@ use super::schema::Problem;
 
 /// `sockaddr_un.sun_path` less its closing NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
-/// What a shim's socket adds to the state folder: `/s/` and 16 hex digits.
-const SHIM_SOCKET_SUFFIX: usize = 3 + 16;
+/// What a shim's sockets add to the state folder: `/s/`, 16 hex digits, and `.io`.
+const SHIM_SOCKET_SUFFIX: usize = 3 + 16 + 3;
 
 /// The daemon's configuration, valid.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cni::CniConfig;
 use super::schema::{Problem, Schema};
 
 /// The handler that exists whatever the file says.
@@ -24,7 +25,14 @@ pub struct RuntimeConfig {
     pub restrict_oom_score_adj: bool,
     /// Bytes.
     pub max_container_log_line_size: i64,
+    /// Pin network namespaces below the state folder instead of where agents of CNI plugins look.
+    pub netns_mounts_under_state_dir: bool,
+    /// Every port is open to every user of a pod with a network of its own.
+    pub enable_unprivileged_ports: bool,
+    /// `ping` works for every user of a pod with a network of its own.
+    pub enable_unprivileged_icmp: bool,
     pub containerd: ContainerdConfig,
+    pub cni: CniConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +52,13 @@ pub struct HandlerConfig {
     pub runtime_type: String,
     /// The shim's binary, absolute; empty leaves it to the type.
     pub runtime_path: String,
+    /// Names of annotations that the OCI runtime gets to see, with `*` and `?`.
+    pub pod_annotations: Vec<String>,
+    pub container_annotations: Vec<String>,
+    /// Privileged containers get no devices but the usual ones and those asked for.
+    pub privileged_without_host_devices: bool,
+    /// … but may make nodes of any and use them.
+    pub privileged_without_host_devices_all_devices_allowed: bool,
     pub options: HandlerOptions,
 }
 
@@ -63,7 +78,11 @@ impl Default for RuntimeConfig {
         Self {
             restrict_oom_score_adj: false,
             max_container_log_line_size: LOG_LINE_BYTES,
+            netns_mounts_under_state_dir: false,
+            enable_unprivileged_ports: true,
+            enable_unprivileged_icmp: true,
             containerd: ContainerdConfig::default(),
+            cni: CniConfig::default(),
         }
     }
 }
@@ -82,6 +101,10 @@ impl Default for HandlerConfig {
         Self {
             runtime_type: RUNC_TYPE.to_owned(),
             runtime_path: String::new(),
+            pod_annotations: Vec::new(),
+            container_annotations: Vec::new(),
+            privileged_without_host_devices: false,
+            privileged_without_host_devices_all_devices_allowed: false,
             options: HandlerOptions::default(),
         }
     }
@@ -115,6 +138,7 @@ impl Schema for RuntimeConfig {
             let message = format!("only {LOG_LINE_BYTES} is supported: remove the key");
             mistakes.push(Problem::invalid(&["max_container_log_line_size"], message));
         }
+        mistakes.extend(self.cni.mistakes());
         mistakes.extend(runtimes.iter().flat_map(|(name, handler)| handler.mistakes(name)));
         mistakes
     }
@@ -139,6 +163,14 @@ impl HandlerConfig {
         }
         if self.runtime_type.is_empty() {
             refuse(&["runtime_type"], format!("is empty; write {RUNC_TYPE:?}"));
+        }
+        for (key, patterns) in [
+            ("pod_annotations", &self.pod_annotations),
+            ("container_annotations", &self.container_annotations),
+        ] {
+            for pattern in patterns.iter().filter(|it| it.is_empty() || it.contains(['[', ']', '\\'])) {
+                refuse(&[key], format!("{pattern:?} is no pattern: only * and ? stand for something"));
+            }
         }
         let HandlerOptions { binary_name, root, systemd_cgroup } = &self.options;
         if binary_name.is_empty() || (binary_name.contains('/') && relative(binary_name)) {
@@ -189,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_named() {
-        let text = "max_container_log_line_size = 7\n[containerd]\ndefault_runtime_name = 'none'\n[containerd.runtimes.x]\nruntime_path = 'shim'\nruntime_type = ''\n[containerd.runtimes.x.options]\nBinaryName = 'bin/runc'\nRoot = 'here'\nSystemdCgroup = true";
+        let text = "max_container_log_line_size = 7\n[containerd]\ndefault_runtime_name = 'none'\n[containerd.runtimes.x]\nruntime_path = 'shim'\nruntime_type = ''\npod_annotations = ['[a]*']\n[containerd.runtimes.x.options]\nBinaryName = 'bin/runc'\nRoot = 'here'\nSystemdCgroup = true";
         let (_, mut problems) = checked(text);
         problems.sort();
         let x = "containerd.runtimes.x";
@@ -198,6 +230,7 @@ mod tests {
             format!("{x}.options.BinaryName"),
             format!("{x}.options.Root"),
             format!("{x}.options.SystemdCgroup"),
+            format!("{x}.pod_annotations"),
             format!("{x}.runtime_path"),
             format!("{x}.runtime_type"),
             "max_container_log_line_size".to_owned(),

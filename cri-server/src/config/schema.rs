@@ -6,7 +6,7 @@ use runtime_core::plugin::ConfigProblem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{IMAGES_PLUGIN, ImagesConfig, RUNTIME_PLUGIN, RuntimeConfig};
+use super::{CRI_PLUGIN, IMAGES_PLUGIN, ImagesConfig, RUNTIME_PLUGIN, RuntimeConfig, StreamsConfig};
 
 /// What is wrong with one key, relative to the table that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl Schemas {
         let mut schemas = Self { checks: BTreeMap::new() };
         schemas.add(IMAGES_PLUGIN, effective::<ImagesConfig>);
         schemas.add(RUNTIME_PLUGIN, effective::<RuntimeConfig>);
+        schemas.add(CRI_PLUGIN, effective::<StreamsConfig>);
         schemas
     }
 

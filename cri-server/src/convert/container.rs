@@ -1,13 +1,13 @@
 //! Containers: the wish, the status, the list entry.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use cri_proto::v1;
-use pod_sandbox::spec::{ContainerMetadata, ContainerSpec, ImageReference, MountSpec, PodSpec, Propagation};
+use pod_sandbox::spec::{
+    ContainerMetadata, ContainerSpec, DeviceSpec, ImageReference, MountSpec, PodSpec, Propagation,
+};
 use pod_sandbox::user::ResolvedUser;
 use pod_sandbox::{ContainerState, ContainerView};
-use serde_json::{Value, json};
 
 use super::{
     ConvertError, absolute, invalid, name, one_line, required, resources, security, signal, unimplemented,
@@ -34,6 +34,7 @@ pub(crate) fn container_spec(
         working_dir: config.working_dir,
         envs: config.envs.into_iter().map(env).collect::<Result<_, _>>()?,
         mounts: config.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
+        devices: config.devices.into_iter().map(device).collect::<Result<_, _>>()?,
         labels: config.labels,
         annotations: config.annotations,
         log_path: log_path(pod.log_directory.as_deref(), &config.log_path)?,
@@ -41,21 +42,12 @@ pub(crate) fn container_spec(
         stdin_once: config.stdin_once,
         tty: config.tty,
         stop_signal: signal::number(stop_signal),
-        resources: resources::resources(linux.resources),
+        resources: resources::checked(linux.resources.unwrap_or_default())?,
         security: security::container(linux.security_context, pod)?,
     })
 }
 
 fn refuse_what_is_to_come(config: &v1::ContainerConfig) -> Result<(), ConvertError> {
-    if config.tty {
-        return unimplemented("a terminal");
-    }
-    if config.stdin {
-        return unimplemented("an open standard input");
-    }
-    if let Some(device) = config.devices.first() {
-        return unimplemented(format!("device {:?}", device.container_path));
-    }
     if let Some(device) = config.cdi_devices.first() {
         return unimplemented(format!("CDI device {:?}", device.name));
     }
@@ -103,6 +95,18 @@ fn mount(mount: v1::Mount) -> Result<MountSpec, ConvertError> {
         readonly: mount.readonly,
         propagation,
         selinux_relabel: mount.selinux_relabel,
+    })
+}
+
+fn device(device: v1::Device) -> Result<DeviceSpec, ConvertError> {
+    let permissions = device.permissions;
+    if permissions.is_empty() || permissions.chars().any(|it| !matches!(it, 'r' | 'w' | 'm')) {
+        return Err(invalid("device permissions", permissions, "are not made of r, w and m"));
+    }
+    Ok(DeviceSpec {
+        container_path: absolute("device's container_path", &device.container_path)?,
+        host_path: absolute("device's host_path", &device.host_path)?,
+        permissions,
     })
 }
 
@@ -191,7 +195,7 @@ pub(crate) fn status(view: &ContainerView) -> v1::ContainerStatus {
         mounts: view.spec.mounts.iter().map(mount_message).collect(),
         log_path: view.spec.log_path.as_deref().map_or_else(String::new, text),
         resources: Some(v1::ContainerResources {
-            linux: Some(resources::message(&view.spec.resources)),
+            linux: Some(resources::message(&view.resources)),
             windows: None,
         }),
         user: view.user.as_ref().map(user_message),
@@ -227,7 +231,7 @@ fn user_message(user: &ResolvedUser) -> v1::ContainerUser {
     v1::ContainerUser { linux: Some(linux) }
 }
 
-fn mount_message(mount: &MountSpec) -> v1::Mount {
+pub(super) fn mount_message(mount: &MountSpec) -> v1::Mount {
     let propagation = match mount.propagation {
         Propagation::Private => v1::MountPropagation::PropagationPrivate,
         Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
@@ -248,20 +252,6 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// One key, `info`, whose value is JSON; scripts read `pid` and `runtimeSpec` from it.
-pub(crate) fn info(view: &ContainerView, oci_spec: Option<String>) -> BTreeMap<String, String> {
-    let oci_spec: Option<Value> = oci_spec.and_then(|text| serde_json::from_str(&text).ok());
-    let info = json!({
-        "sandboxID": view.sandbox,
-        "pid": view.state.pid().unwrap_or_default(),
-        "snapshotter": view.snapshotter,
-        "snapshotKey": view.snapshot_key,
-        "config": view.spec.as_ref(),
-        "runtimeSpec": oci_spec,
-    });
-    BTreeMap::from([("info".to_owned(), info.to_string())])
-}
-
 #[cfg(test)]
 #[path = "container_tests.rs"]
-mod tests;
+pub(in crate::convert) mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cri_proto::v1::NamespaceMode;
-use pod_sandbox::spec::{ImageConfig, ImageInput, PidMode, SeccompSpec, UserSpec};
+use pod_sandbox::spec::{ImageConfig, ImageInput, LinuxResources, PidMode, SeccompSpec, UserSpec};
 use pod_sandbox::{ContainerExit, ExitReason};
 use runtime_core::clock::Timestamp;
 use runtime_core::error::ErrorKind;
@@ -57,11 +57,13 @@ fn with_security(
     })
 }
 
-fn view(state: ContainerState) -> ContainerView {
+pub(in crate::convert) fn view(state: ContainerState) -> ContainerView {
     let digest = format!("sha256:{}", "b".repeat(64));
     ContainerView {
         id: ContainerId::parse("c1").expect("valid"),
         sandbox: SandboxId::parse("p1").expect("valid"),
+        resources: Arc::new(LinuxResources { cpu_shares: 7, ..Default::default() }),
+        removing: false,
         spec: Arc::new(with(|_| ()).expect("a good container")),
         image: Arc::new(ImageInput {
             id: Digest::parse(digest.clone()).expect("valid"),
@@ -90,6 +92,8 @@ fn a_container_is_taken_and_given_back_as_it_is() {
     assert_eq!(status.mounts, asked.mounts);
     assert_eq!(status.log_path, "/var/log/pods/web/main/3.log");
     assert_eq!(status.stop_signal, asked.stop_signal);
+    let limits = status.resources.clone().and_then(|it| it.linux).expect("limits");
+    assert_eq!(limits.cpu_shares, 7, "those in force, not those asked for");
     assert_eq!((status.created_at, status.started_at, status.finished_at), (5, 6, 9));
     assert_eq!((status.exit_code, status.reason.as_str(), status.message.as_str()), (3, "Error", "m"));
     assert_eq!(status.state(), v1::ContainerState::ContainerExited);
@@ -117,15 +121,6 @@ fn states_are_the_cris_four() {
 }
 
 #[test]
-fn info_has_the_pid_and_the_runtime_spec() {
-    let running = view(ContainerState::Running { pid: 42, since: Timestamp(1) });
-    let info = info(&running, Some(r#"{"ociVersion":"1.2.0"}"#.to_owned()));
-    let value: Value = serde_json::from_str(&info["info"]).expect("JSON");
-    assert_eq!((&value["pid"], &value["runtimeSpec"]["ociVersion"]), (&json!(42), &json!("1.2.0")));
-    assert_eq!(value["sandboxID"], "p1");
-}
-
-#[test]
 fn a_container_without_options_takes_the_pods_pid_mode() {
     assert_eq!(with(|_| ()).expect("good").security.pid, PidMode::Container);
     let pid = |mode: NamespaceMode| {
@@ -134,17 +129,59 @@ fn a_container_without_options_takes_the_pods_pid_mode() {
     };
     assert_eq!(pid(NamespaceMode::Node), Ok(PidMode::Host));
     assert_eq!(pid(NamespaceMode::Container), Ok(PidMode::Container));
-    for later in [NamespaceMode::Pod, NamespaceMode::Target] {
-        assert!(matches!(pid(later), Err(ConvertError::Unimplemented { .. })), "{later:?}");
-    }
+    assert_eq!(pid(NamespaceMode::Pod), Ok(PidMode::Pod));
+    assert!(matches!(pid(NamespaceMode::Target), Err(ConvertError::Missing { .. })));
 }
 
 #[test]
-fn a_pod_wide_pid_namespace_is_refused_at_the_container() {
-    let mut pod = pod();
-    pod.pid = PidMode::Pod;
-    let error = container_spec(Some(config()), &pod).expect_err("not yet");
-    assert_eq!(error.kind(), ErrorKind::Unimplemented, "{error}");
+fn pod_wide_pid_namespaces_and_targets() {
+    let of_pod = |mode: PidMode, options: Option<v1::NamespaceOption>| {
+        let mut pod = pod();
+        pod.pid = mode;
+        let mut config = config();
+        let security_context =
+            Some(v1::LinuxContainerSecurityContext { namespace_options: options, ..Default::default() });
+        config.linux = Some(v1::LinuxContainerConfig { security_context, ..Default::default() });
+        container_spec(Some(config), &pod).map(|spec| spec.security.pid)
+    };
+    let target = |id: &str| v1::NamespaceOption {
+        pid: NamespaceMode::Target.into(),
+        target_id: id.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(of_pod(PidMode::Pod, None), Ok(PidMode::Pod));
+    let asked = Some(v1::NamespaceOption::default());
+    assert_eq!(of_pod(PidMode::Host, asked.clone()), Ok(PidMode::Host), "the pod's is the node's");
+    assert_eq!(of_pod(PidMode::Container, asked), Ok(PidMode::Pod));
+    let id = ContainerId::parse("c2").expect("valid");
+    assert_eq!(of_pod(PidMode::Container, Some(target("c2"))), Ok(PidMode::Target(id)));
+    assert!(matches!(of_pod(PidMode::Container, Some(target("../1"))), Err(ConvertError::Invalid { .. })));
+}
+
+#[test]
+fn devices_are_taken_with_sound_permissions() {
+    let of = |host: &str, container: &str, permissions: &str| {
+        let device = v1::Device {
+            host_path: host.into(),
+            container_path: container.into(),
+            permissions: permissions.into(),
+        };
+        with(|it| it.devices = vec![device]).map(|spec| spec.devices)
+    };
+    let devices = of("/dev/fuse", "/dev/other", "rwm").expect("good");
+    assert_eq!(
+        (devices[0].container_path.as_path(), devices[0].permissions.as_str()),
+        (Path::new("/dev/other"), "rwm")
+    );
+    for (host, container, permissions) in [
+        ("/dev/fuse", "/dev/x", ""),
+        ("/dev/fuse", "/dev/x", "rx"),
+        ("dev/fuse", "/dev/x", "r"),
+        ("/dev/fuse", "/dev/../x", "r"),
+    ] {
+        let error = of(host, container, permissions).expect_err("bad");
+        assert!(matches!(error, ConvertError::Invalid { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -234,12 +271,7 @@ fn log_paths_stay_inside_the_pods_folder() {
 #[test]
 fn what_comes_later_is_refused_by_name() {
     type Change = fn(&mut v1::ContainerConfig);
-    let table: [(&str, Change); 9] = [
-        ("terminal", |it| it.tty = true),
-        ("standard input", |it| it.stdin = true),
-        ("/dev/x", |it| {
-            it.devices = vec![v1::Device { container_path: "/dev/x".into(), ..Default::default() }];
-        }),
+    let table: [(&str, Change); 6] = [
         ("v/c=n", |it| it.cdi_devices = vec![v1::CdiDevice { name: "v/c=n".into() }]),
         ("image volume", |it| it.mounts[0].image = Some(v1::ImageSpec::default())),
         ("id-mapped", |it| it.mounts[0].uid_mappings = vec![v1::IdMapping::default()]),

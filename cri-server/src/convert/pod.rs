@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use cri_proto::v1;
-use pod_sandbox::spec::{DnsSpec, PodMetadata, PodSpec};
+use pod_sandbox::spec::{DnsSpec, IpcMode, NetworkMode, PodMetadata, PodSpec};
 use pod_sandbox::{SandboxState, SandboxView};
-use serde_json::json;
+use runtime_core::task::sysctl::{self, Own};
 
-use super::{ConvertError, absolute, invalid, name, one_line, required, resources, security, unimplemented};
+use super::{ConvertError, absolute, invalid, name, network, one_line, required, resources, security};
 
 /// HOST_NAME_MAX of Linux.
 const MAX_HOSTNAME: usize = 64;
@@ -20,10 +20,12 @@ pub(crate) fn pod_spec(
     let linux = config.linux.unwrap_or_default();
     let context = linux.security_context.unwrap_or_default();
     let modes = security::pod_modes(context.namespace_options)?;
-    if let Some(name) = linux.sysctls.keys().next() {
-        return unimplemented(format!("sysctl {name:?}"));
-    }
-    // Port mappings need nothing: with the node's network every port is the node's already.
+    // With the node's network every port is the node's already.
+    let port_mappings = match modes.network {
+        NetworkMode::Pod => network::port_mappings(config.port_mappings)?,
+        NetworkMode::Host => Vec::new(),
+    };
+    sysctls(&linux.sysctls, &modes)?;
     Ok(PodSpec {
         metadata: metadata(required("the pod's metadata", config.metadata)?)?,
         hostname: hostname(config.hostname)?,
@@ -45,7 +47,18 @@ pub(crate) fn pod_spec(
         runtime_handler,
         overhead: linux.overhead.map(|it| resources::resources(Some(it))),
         resources: linux.resources.map(|it| resources::resources(Some(it))),
+        port_mappings,
+        sysctls: linux.sysctls,
     })
+}
+
+/// Only what the pod has of its own may be set: everything else is the node's.
+fn sysctls(sysctls: &BTreeMap<String, String>, modes: &security::PodModes) -> Result<(), ConvertError> {
+    let own = Own { ipc: modes.ipc == IpcMode::Pod, net: modes.network == NetworkMode::Pod, uts: true };
+    for (name, value) in sysctls {
+        sysctl::check(name, value, own).map_err(ConvertError::Sysctl)?;
+    }
+    Ok(())
 }
 
 fn metadata(metadata: v1::PodSandboxMetadata) -> Result<PodMetadata, ConvertError> {
@@ -101,7 +114,7 @@ fn identity(spec: &PodSpec) -> v1::PodSandboxMetadata {
     v1::PodSandboxMetadata { name, uid, namespace, attempt }
 }
 
-/// With the node's network there is no IP of the pod's; the kubelet takes the node's.
+/// A stopped pod has no address, nor has one on the node's network: there the kubelet takes the node's.
 pub(crate) fn status(view: &SandboxView) -> v1::PodSandboxStatus {
     let options = Some(security::options(&view.spec));
     v1::PodSandboxStatus {
@@ -109,7 +122,7 @@ pub(crate) fn status(view: &SandboxView) -> v1::PodSandboxStatus {
         metadata: Some(identity(&view.spec)),
         state: state(&view.state).into(),
         created_at: view.created_at.nanos(),
-        network: Some(v1::PodSandboxNetworkStatus::default()),
+        network: Some(network::status(view)),
         linux: Some(v1::LinuxPodSandboxStatus { namespaces: Some(v1::Namespace { options }) }),
         labels: view.spec.labels.clone(),
         annotations: view.spec.annotations.clone(),
@@ -127,32 +140,6 @@ pub(crate) fn summary(view: &SandboxView) -> v1::PodSandbox {
         annotations: view.spec.annotations.clone(),
         runtime_handler: view.spec.runtime_handler.clone(),
     }
-}
-
-/// One key, `info`, whose value is JSON: what crictl prints beside the status.
-pub(crate) fn info(view: &SandboxView) -> BTreeMap<String, String> {
-    let stages = view.timings.0.iter().map(|(stage, took)| ((*stage).to_owned(), json!(micros(*took))));
-    let (state, why) = match &view.state {
-        SandboxState::SettingUp { stage } => ("SettingUp", Some(format!("{stage:?}"))),
-        SandboxState::Ready { .. } => ("Ready", None),
-        SandboxState::Died { .. } => ("Died", None),
-        SandboxState::TearingDown { last_error } => ("TearingDown", last_error.clone()),
-        SandboxState::Stopped => ("Stopped", None),
-        SandboxState::Unknown { why } => ("Unknown", Some(why.clone())),
-    };
-    let info = json!({
-        "state": state,
-        "why": why,
-        "shimPid": view.shim_pid,
-        "runtimeHandler": view.spec.runtime_handler,
-        "stagesMicroseconds": stages.collect::<serde_json::Map<_, _>>(),
-        "config": view.spec.as_ref(),
-    });
-    BTreeMap::from([("info".to_owned(), info.to_string())])
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a kubelet or crictl sends for a pod, and what is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cri_proto::v1::NamespaceMode;
@@ -56,13 +57,14 @@ fn with_modes(options: v1::NamespaceOption) -> Result<PodSpec, ConvertError> {
     })
 }
 
-fn view(state: SandboxState) -> SandboxView {
+pub(in crate::convert) fn view(state: SandboxState) -> SandboxView {
     SandboxView {
         id: SandboxId::parse("pod1").expect("valid"),
         spec: Arc::new(with(|_| ()).expect("a good pod")),
         created_at: Timestamp(7),
         state,
         shim_pid: Some(9),
+        network: None,
         timings: Timings(vec![("shim", std::time::Duration::from_millis(2))]),
     }
 }
@@ -96,23 +98,12 @@ fn status_and_summary_give_everything_back() {
 }
 
 #[test]
-fn info_is_one_json_object() {
-    let info = info(&view(SandboxState::Died { at: Timestamp(8) }));
-    let value: serde_json::Value = serde_json::from_str(&info["info"]).expect("JSON");
-    assert_eq!((&value["state"], &value["shimPid"]), (&json!("Died"), &json!(9)));
-    assert_eq!(value["stagesMicroseconds"]["shim"], 2000);
-}
-
-#[test]
 fn namespace_modes_are_what_this_version_can_make() {
     use NamespaceMode::{Container, Node, Pod, Target};
     let host = with_modes(modes(Node, Node, Node)).expect("all of the node's");
     assert_eq!((host.ipc, host.pid), (IpcMode::Host, PidMode::Host));
-    let later = [modes(Pod, Container, Pod), modes(Node, Pod, Pod)];
-    for options in later {
-        let error = with_modes(options.clone()).expect_err("not yet");
-        assert!(matches!(error, ConvertError::Unimplemented { .. }), "{options:?}: {error}");
-    }
+    let own = with_modes(modes(Pod, Pod, Pod)).expect("all of the pod's own");
+    assert_eq!((own.network, own.ipc, own.pid), (NetworkMode::Pod, IpcMode::Pod, PidMode::Pod));
     let never = [modes(Container, Container, Pod), modes(Node, Target, Pod), modes(Node, Container, Target)];
     for options in never {
         let error = with_modes(options.clone()).expect_err("never");
@@ -125,8 +116,8 @@ fn namespace_modes_are_what_this_version_can_make() {
 
 #[test]
 fn a_pod_without_options_wants_a_network_of_its_own() {
-    let error = with(|it| it.linux = None).expect_err("not yet");
-    assert!(error.to_string().contains("pod network"), "{error}");
+    let spec = with(|it| it.linux = None).expect("the CRI's defaults");
+    assert_eq!((spec.network, spec.pid), (NetworkMode::Pod, PidMode::Pod));
 }
 
 #[test]

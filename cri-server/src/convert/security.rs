@@ -13,10 +13,9 @@ use pod_sandbox::spec::{
     SupplementalGroupsPolicy, UserSpec,
 };
 
-use super::{ConvertError, invalid, kernel_id, unimplemented};
+use runtime_core::ids::ContainerId;
 
-/// What a refused container is told.
-const POD_PID: &str = "PID namespace mode POD (use CONTAINER or NODE)";
+use super::{ConvertError, invalid, kernel_id, unimplemented};
 
 /// The modes of a pod.
 pub(super) struct PodModes {
@@ -25,13 +24,11 @@ pub(super) struct PodModes {
     pub(super) pid: PidMode,
 }
 
-/// Only what this version can make: the node's network. A PID namespace of the whole pod is refused when a
-/// container wants to be in it.
 pub(super) fn pod_modes(options: Option<v1::NamespaceOption>) -> Result<PodModes, ConvertError> {
     let options = options.unwrap_or_default();
     let network = match mode("network namespace mode", options.network)? {
         NamespaceMode::Node => NetworkMode::Host,
-        NamespaceMode::Pod => return unimplemented("a pod network (network namespace mode POD; use NODE)"),
+        NamespaceMode::Pod => NetworkMode::Pod,
         NamespaceMode::Container | NamespaceMode::Target => {
             return Err(invalid("network namespace mode", options.network, "is neither POD nor NODE"));
         }
@@ -46,7 +43,7 @@ pub(super) fn pod_modes(options: Option<v1::NamespaceOption>) -> Result<PodModes
     let pid = match mode("PID namespace mode", options.pid)? {
         NamespaceMode::Container => PidMode::Container,
         NamespaceMode::Node => PidMode::Host,
-        NamespaceMode::Pod => return unimplemented(POD_PID),
+        NamespaceMode::Pod => PidMode::Pod,
         NamespaceMode::Target => {
             return Err(invalid("PID namespace mode", options.pid, "has no meaning for a pod"));
         }
@@ -58,10 +55,7 @@ pub(super) fn pod_modes(options: Option<v1::NamespaceOption>) -> Result<PodModes
 /// A container without options takes the pod's.
 fn container_pid(options: Option<v1::NamespaceOption>, pod: &PodSpec) -> Result<PidMode, ConvertError> {
     let Some(options) = options else {
-        return match &pod.pid {
-            PidMode::Pod => unimplemented(POD_PID),
-            PidMode::Container | PidMode::Host | PidMode::Target(_) => Ok(pod.pid.clone()),
-        };
+        return Ok(pod.pid.clone());
     };
     user_namespace(options.userns_options)?;
     match mode("PID namespace mode", options.pid)? {
@@ -69,8 +63,13 @@ fn container_pid(options: Option<v1::NamespaceOption>, pod: &PodSpec) -> Result<
         NamespaceMode::Node => Ok(PidMode::Host),
         // The pod's PID namespace is the node's then.
         NamespaceMode::Pod if pod.pid == PidMode::Host => Ok(PidMode::Host),
-        NamespaceMode::Pod => unimplemented(POD_PID),
-        NamespaceMode::Target => unimplemented("PID namespace mode TARGET"),
+        NamespaceMode::Pod => Ok(PidMode::Pod),
+        NamespaceMode::Target if options.target_id.is_empty() => {
+            Err(ConvertError::Missing { what: "target_id, with PID namespace mode TARGET" })
+        }
+        NamespaceMode::Target => ContainerId::parse(options.target_id.clone())
+            .map(PidMode::Target)
+            .map_err(|_| invalid("target_id", options.target_id, "is not a container id")),
     }
 }
 
@@ -206,17 +205,17 @@ pub(super) fn options(spec: &PodSpec) -> v1::NamespaceOption {
         IpcMode::Pod => NamespaceMode::Pod,
         IpcMode::Host => NamespaceMode::Node,
     };
-    let (pid, target_id) = match &spec.pid {
+    let (pid, target_id) = pid_option(&spec.pid);
+    v1::NamespaceOption { network: network.into(), pid, ipc: ipc.into(), target_id, userns_options: None }
+}
+
+/// A PID mode as it was sent: its number and the target's id.
+pub(super) fn pid_option(mode: &PidMode) -> (i32, String) {
+    let (number, target) = match mode {
         PidMode::Pod => (NamespaceMode::Pod, String::new()),
         PidMode::Container => (NamespaceMode::Container, String::new()),
         PidMode::Host => (NamespaceMode::Node, String::new()),
         PidMode::Target(id) => (NamespaceMode::Target, id.to_string()),
     };
-    v1::NamespaceOption {
-        network: network.into(),
-        pid: pid.into(),
-        ipc: ipc.into(),
-        target_id,
-        userns_options: None,
-    }
+    (number.into(), target)
 }

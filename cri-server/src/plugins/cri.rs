@@ -7,29 +7,48 @@ use cri_proto::v1::runtime_service_server::RuntimeServiceServer;
 use imagesvc::ImageService;
 use pod_sandbox::PodService;
 use runtime_core::plugin::{Exports, InitContext, InitError, Registration, kinds};
+use streaming::Server;
 use tonic::service::Routes;
 
+use crate::config::StreamsConfig;
 use crate::cri::Cri;
 use crate::serve::GrpcService;
+use crate::streams::ContainerStreams;
 
 /// What a kubelet sends and takes at most, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 pub(crate) fn registration() -> Registration {
-    Registration::new(kinds::GRPC, "cri", &[kinds::CRI], |context: InitContext, _: toml::Table| async move {
-        init(&context)
-    })
+    Registration::new(kinds::GRPC, "cri", &[kinds::CRI], init)
 }
 
-fn init(context: &InitContext) -> Result<Exports, InitError> {
+async fn init(context: InitContext, config: StreamsConfig) -> Result<Exports, InitError> {
+    let pods = context.require::<PodService>(kinds::CRI)?;
     let cri = Cri {
-        pods: context.require::<PodService>(kinds::CRI)?,
+        streams: Arc::new(streams(&context, &config, &pods).await?),
+        pods,
         images: context.require::<ImageService>(kinds::CRI)?,
         node: context.node.clone(),
         tasks: context.tasks.clone(),
     };
     let service: Arc<dyn GrpcService> = Arc::new(cri);
     Ok(Exports::of(service))
+}
+
+async fn streams(
+    context: &InitContext,
+    config: &StreamsConfig,
+    pods: &PodService,
+) -> Result<Server, InitError> {
+    let config = streaming::Config {
+        address: config.address().ok_or("stream_server_address or stream_server_port is wrong")?,
+        idle_timeout: config.idle_timeout().ok_or("stream_idle_timeout is not a duration")?,
+        ..streaming::Config::default()
+    };
+    let backend = Arc::new(ContainerStreams { pods: pods.clone() });
+    let server = Server::bind(config, backend, context.tasks.clone()).await?;
+    tracing::info!(address = %server.address(), "serving streams");
+    Ok(server)
 }
 
 impl GrpcService for Cri {

@@ -1,10 +1,12 @@
 //! `io.containerd.cri.v1.runtime`: the pods of the namespace `k8s.io`, recovered before anybody can ask for them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pod_sandbox::oci_spec::HostFacts;
-use pod_sandbox::{Handler, Handlers, NodeSettings, PodPaths, Services, recover};
+use cni::{ConfigFolder, Invoker};
+use pod_sandbox::oci_spec::{HostFacts, PrivilegedDevices};
+use pod_sandbox::{Handler, Handlers, IpPreference, Networks, NodeSettings, PodPaths, Services, recover};
 use runtime_core::clock;
 use runtime_core::ids::Namespace;
 use runtime_core::plugin::{Exports, InitContext, InitError, Registration, kinds};
@@ -13,9 +15,13 @@ use runtime_core::state;
 use runtime_core::store::SharedStore;
 use runtime_core::task::{Runtime, RuntimeOptions};
 
-use crate::config::{HandlerConfig, RuntimeConfig};
+use crate::config::{CniConfig, HandlerConfig, RuntimeConfig};
 
 const SHIM_BINARY: &str = "containerd-shim-orlop-v1";
+/// Where `ip netns` and the agents of CNI plugins look.
+const NETNS_FOLDER: &str = "/var/run/netns";
+/// Value of `net.ipv4.ping_group_range`: the widest that the kernel takes.
+const EVERY_GROUP: &str = "0 2147483647";
 /// containerd's folder of the CRI's durable files.
 const CRI_ROOT: &str = "io.containerd.grpc.v1.cri";
 
@@ -30,6 +36,7 @@ async fn init(context: InitContext, config: RuntimeConfig) -> Result<Exports, In
         store: context.require::<SharedStore>(kinds::METADATA)?,
         shims: Arc::new(runtime.shims(&Namespace::k8s())),
         handlers: handlers(&config, &runtime),
+        networks: networks(&config, &context.node.state)?,
         paths: PodPaths {
             root: context.node.root.join(CRI_ROOT),
             journals: state::pods_folder(&context.node.state),
@@ -47,6 +54,30 @@ async fn init(context: InitContext, config: RuntimeConfig) -> Result<Exports, In
     Ok(Exports::of(recover(Arc::new(services)).await?))
 }
 
+fn networks(config: &RuntimeConfig, state: &Path) -> Result<Networks, InitError> {
+    let CniConfig { bin_dirs, conf_dir, max_conf_num, ip_pref, cache_dir, .. } = config.cni.clone();
+    let limit = config.cni.timeout().ok_or("cni.plugin_timeout is not a duration")?;
+    let mut sysctls = BTreeMap::new();
+    let mut set = |name: &str, value: &str| sysctls.insert(name.to_owned(), value.to_owned());
+    if config.enable_unprivileged_ports {
+        set("net.ipv4.ip_unprivileged_port_start", "0");
+    }
+    if config.enable_unprivileged_icmp {
+        set("net.ipv4.ping_group_range", EVERY_GROUP);
+    }
+    Ok(Networks {
+        folder: ConfigFolder::new(conf_dir, max_conf_num),
+        invoker: Invoker::new(bin_dirs, cache_dir, limit),
+        pins: if config.netns_mounts_under_state_dir { state.join("netns") } else { NETNS_FOLDER.into() },
+        prefer: match ip_pref.as_str() {
+            "ipv6" => IpPreference::Ipv6,
+            "cni" => IpPreference::Cni,
+            _ => IpPreference::Ipv4,
+        },
+        sysctls,
+    })
+}
+
 /// The configured handlers that a shim is found for; the others are said to be missing and stay unknown.
 fn handlers(config: &RuntimeConfig, runtime: &Runtime) -> Handlers {
     let mut found = Vec::new();
@@ -58,6 +89,9 @@ fn handlers(config: &RuntimeConfig, runtime: &Runtime) -> Handlers {
                     name: name.clone(),
                     runtime_type: handler.runtime_type.clone(),
                     shim,
+                    privileged_devices: privileged_devices(handler),
+                    pod_annotations: handler.pod_annotations.clone(),
+                    container_annotations: handler.container_annotations.clone(),
                     options: options(handler),
                 });
             }
@@ -84,6 +118,15 @@ fn shim_binary(handler: &HandlerConfig, daemon: &Path) -> Option<PathBuf> {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join(SHIM_BINARY)).find(|file| file.is_file())
     })
+}
+
+fn privileged_devices(handler: &HandlerConfig) -> PrivilegedDevices {
+    let all_allowed = handler.privileged_without_host_devices_all_devices_allowed;
+    match (handler.privileged_without_host_devices, all_allowed) {
+        (false, _) => PrivilegedDevices::Host,
+        (true, true) => PrivilegedDevices::NoneButAllowed,
+        (true, false) => PrivilegedDevices::None,
+    }
 }
 
 fn options(handler: &HandlerConfig) -> RuntimeOptions {

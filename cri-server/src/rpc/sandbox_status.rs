@@ -1,8 +1,10 @@
 //! PodSandboxStatus and ListPodSandbox: reads of what the drivers publish.
 
 use cri_proto::v1;
+use pod_sandbox::SandboxView;
 use tonic::Status;
 
+use crate::convert::inspect::{self, PodFacts};
 use crate::convert::{filter, pod};
 use crate::cri::Cri;
 use crate::status::status;
@@ -14,9 +16,18 @@ pub(crate) fn show(
     let view = cri.pods.sandbox(&request.pod_sandbox_id).map_err(status)?;
     Ok(v1::PodSandboxStatusResponse {
         status: Some(pod::status(&view)),
-        info: if request.verbose { pod::info(&view) } else { Default::default() },
+        info: if request.verbose { inspect::pod(&view, facts(cri, &view)) } else { Default::default() },
         ..Default::default()
     })
+}
+
+fn facts(cri: &Cri, view: &SandboxView) -> PodFacts {
+    PodFacts {
+        pid: cri.pods.sandbox_pid(view),
+        handler: cri.pods.handler_of(view.id.as_str()),
+        oci_spec: cri.pods.sandbox_oci_spec(view.id.as_str()),
+        cni_result: view.network.as_ref().map(|network| network.result.clone()),
+    }
 }
 
 pub(crate) fn list(cri: &Cri, request: v1::ListPodSandboxRequest) -> v1::ListPodSandboxResponse {
