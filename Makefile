@@ -7,13 +7,18 @@ SHELL := /bin/bash
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(TARGET)/tools/bin
-PACKAGES := busybox ca-certificates docker-registry gcc libc6-dev libseccomp-dev pkg-config protobuf-compiler
+# iproute2, iptables and nftables: CNI plugins and the check of what they leave; nginx: a program of the test images.
+PACKAGES := busybox ca-certificates docker-registry gcc iproute2 iptables libc6-dev libseccomp-dev nftables nginx \
+	pkg-config protobuf-compiler util-linux
 
 CRI_TOOLS := 1.36.0
 RUNC := 1.5.2
 CRI_VERSION := -s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRI_TOOLS)
 CRI_PINS := $(wildcard e2e/tools/cri/*)
 RUNC_PINS := $(wildcard e2e/tools/runc/*)
+CNI_PINS := $(wildcard e2e/tools/cni/*)
+CNI := $(TARGET)/tools/cni
+CNI_PLUGINS := $(addprefix $(CNI)/,bridge ptp host-local portmap loopback)
 
 # Runs a suite and says how long it took: $(call suite,name,command)
 suite = echo "== $(1)"; started=$$SECONDS; $(2); \
@@ -24,12 +29,12 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
-build: ## the daemon `orlop` (debug) and the shim, in their places under target/
+build: ## the daemon `orlop` (debug), the shim and the pod holder, in their places under target/
 	cargo build --locked --workspace --bins
-	cargo build --locked --profile shim -p runtime-shim --bins
+	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
 
 .PHONY: tools
-tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc ## the pinned test tools: crictl, critest, runc
+tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) ## the pinned test tools: crictl, critest, runc, CNI plugins
 
 .PHONY: test
 test: root packages ## everything that is tested: tools, unit tests, end-to-end tests (root)
@@ -83,4 +88,13 @@ $(TOOLS)/runc: $(RUNC_PINS)
 	@mkdir -p $(TOOLS)
 	cd e2e/tools/runc && CGO_ENABLED=1 go build -trimpath -tags seccomp -o $@ \
 		-ldflags '-s -w -X main.version=$(RUNC)' github.com/opencontainers/runc
+	@touch $@
+
+$(addprefix $(CNI)/,bridge ptp loopback): cni_kind := main
+$(CNI)/host-local: cni_kind := ipam
+$(CNI)/portmap: cni_kind := meta
+$(CNI_PLUGINS): $(CNI_PINS)
+	@mkdir -p $(CNI)
+	cd e2e/tools/cni && CGO_ENABLED=0 go build -trimpath -o $@ -ldflags '-s -w' \
+		github.com/containernetworking/plugins/plugins/$(cni_kind)/$(@F)
 	@touch $@

@@ -63,6 +63,7 @@ calls! { RuntimeServiceClient:
     remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
     container_status(ContainerStatusRequest) -> ContainerStatusResponse;
     list_containers(ListContainersRequest) -> ListContainersResponse;
+    update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
     reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
     exec_sync(ExecSyncRequest) -> ExecSyncResponse;
     exec(ExecRequest) -> ExecResponse;
@@ -96,6 +97,20 @@ impl Cri {
     /// All ids of pods and containers seen so far.
     pub fn seen(&self) -> BTreeSet<String> {
         self.seen.lock().expect("no test thread panics while it holds the ids").clone()
+    }
+
+    /// Sends a request and hangs up after `patience`, as a client that was killed does; `None` then.
+    pub fn leave_after<R: Leavable>(
+        &self,
+        patience: Duration,
+        request: R,
+    ) -> Option<Result<R::Answer, Status>> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
+        runtime.block_on(async {
+            let answered = async { request.send(channel(&self.socket).await?).await };
+            tokio::time::timeout(patience, answered).await.ok()
+        })
     }
 
     fn block_on<T>(&self, call: impl AsyncFnOnce(Channel) -> Result<T, Status>) -> Result<T, Status> {
@@ -186,6 +201,24 @@ impl Cri {
         self.pod_sandbox_status(request)?.status.ok_or_else(|| Status::internal("no status in the answer"))
     }
 
+    /// The JSON object that a verbose pod status carries.
+    pub fn pod_info(&self, id: &str) -> Result<serde_json::Value, Status> {
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
+        let info = self.pod_sandbox_status(request)?.info;
+        let text = info.get("info").ok_or_else(|| Status::internal("no info in the answer"))?;
+        serde_json::from_str(text).map_err(|error| Status::internal(format!("info is no JSON: {error}")))
+    }
+
+    /// Changes the limits of a container.
+    pub fn update(&self, container: &str, linux: cri::LinuxContainerResources) -> Result<(), Status> {
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: container.to_owned(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        self.update_container_resources(request).map(drop)
+    }
+
     /// All pods.
     pub fn pods(&self) -> Result<Vec<cri::PodSandbox>, Status> {
         Ok(self.list_pod_sandbox(cri::ListPodSandboxRequest { filter: None })?.items)
@@ -234,6 +267,34 @@ impl Cri {
         assert_eq!(answer.exit_code, 0, "exec {line} failed: {stderr}");
         crate::process::text(&answer.stdout)
     }
+}
+
+/// A request that a client may leave unanswered.
+pub trait Leavable {
+    type Answer;
+
+    /// Sends it and waits for the answer.
+    fn send(self, channel: Channel) -> impl Future<Output = Result<Self::Answer, Status>>;
+}
+
+macro_rules! leavable {
+    ($($request:ident -> $answer:ident by $call:ident;)*) => {
+        $(impl Leavable for cri::$request {
+            type Answer = cri::$answer;
+
+            async fn send(self, channel: Channel) -> Result<Self::Answer, Status> {
+                Ok(RuntimeServiceClient::new(channel).$call(self).await?.into_inner())
+            }
+        })*
+    };
+}
+
+leavable! {
+    RunPodSandboxRequest -> RunPodSandboxResponse by run_pod_sandbox;
+    StopPodSandboxRequest -> StopPodSandboxResponse by stop_pod_sandbox;
+    RemovePodSandboxRequest -> RemovePodSandboxResponse by remove_pod_sandbox;
+    CreateContainerRequest -> CreateContainerResponse by create_container;
+    StartContainerRequest -> StartContainerResponse by start_container;
 }
 
 /// A connection to a daemon's socket.

@@ -1,7 +1,7 @@
 //! The real `crictl`, run as a person types it, with a configuration of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
 
@@ -38,6 +38,18 @@ impl Crictl {
     /// Runs a command line, whatever comes of it.
     pub fn output(&self, arguments: &[&str]) -> Output {
         process::output(&mut self.command(arguments))
+    }
+
+    /// Starts a command line and leaves it running; its outputs are pipes.
+    pub fn spawn(&self, arguments: &[&str], stdin: Stdio) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"))
+    }
+
+    /// The words that a shell line begins with to run this crictl.
+    pub fn line(&self) -> String {
+        format!("{} --config {}", process::built("tools/bin/crictl").display(), self.config.display())
     }
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {

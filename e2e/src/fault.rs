@@ -1,6 +1,7 @@
-//! Faults on purpose: barriers before and after each call of the OCI runtime and the shim, and a registry that lies.
+//! Faults on purpose: barriers before and after each call of the OCI runtime, the shim and CNI plugins, and a registry
+//! that lies.
 //!
-//! The barrier's other half is `src/bin/fake_oci.rs`. A barrier is a FIFO: the wrapper opens it for reading when it
+//! The barrier's other half is `src/bin/fake_oci.rs`, or `fake_cni.rs`. A barrier is a FIFO: the wrapper opens it for reading when it
 //! comes by, which the test sees because its own non-blocking open for writing then succeeds; the wrapper goes on
 //! when the test closes it.
 
@@ -24,11 +25,7 @@ impl Faults {
         fixture::folder(&folder.join("control"));
         for (name, real) in [("runc", runc), ("shim", shim)] {
             let copy = folder.join(format!("{name}-wrapper"));
-            // A link where the file system allows it: a copy that another thread's fork still holds open for
-            // writing could not be executed (ETXTBSY).
-            std::fs::hard_link(wrapper, &copy)
-                .or_else(|_| std::fs::copy(wrapper, &copy).map(drop))
-                .unwrap_or_else(|error| panic!("copy to {}: {error}", copy.display()));
+            place(wrapper, &copy);
             let link = folder.join(format!("{name}-real"));
             std::os::unix::fs::symlink(real, &link)
                 .unwrap_or_else(|error| panic!("link {}: {error}", link.display()));
@@ -48,11 +45,16 @@ impl Faults {
 
     /// Makes the next call that comes by `stage` (such as `runc-create.before`) stop there.
     pub fn hold(&self, stage: &str) -> Barrier {
-        let fifo = self.folder.join("control").join(stage);
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-            .unwrap_or_else(|error| panic!("make FIFO {}: {error}", fifo.display()));
-        Barrier { fifo, held: None }
+        Barrier::new(&self.folder.join("control").join(stage))
     }
+}
+
+/// Puts a program where it is to be run from. A link where the file system allows it: a copy that another thread's
+/// fork still holds open for writing could not be executed (ETXTBSY).
+pub fn place(program: &Path, at: &Path) {
+    std::fs::hard_link(program, at)
+        .or_else(|_| std::fs::copy(program, at).map(drop))
+        .unwrap_or_else(|error| panic!("copy to {}: {error}", at.display()));
 }
 
 /// One stop. Dropping it lets the wrapper go on.
@@ -62,6 +64,13 @@ pub struct Barrier {
 }
 
 impl Barrier {
+    /// The FIFO that the next wrapper that comes by stops at.
+    pub fn new(fifo: &Path) -> Self {
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap_or_else(|error| panic!("make FIFO {}: {error}", fifo.display()));
+        Self { fifo: fifo.to_path_buf(), held: None }
+    }
+
     /// Waits until a wrapper stands at the barrier. Later calls pass it.
     pub fn wait_reached(&mut self) {
         let what = format!("a wrapper comes by {}", self.fifo.display());

@@ -3,6 +3,8 @@
 //! Applets are hard links, so that a mount over one applet hides that one only. An image is its blobs and a
 //! manifest; the registry pushes them. Each variant carries a file with its name, so that no two share an id.
 
+pub mod critest;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
@@ -189,6 +191,12 @@ fn base_layer() -> Layer {
         layer = layer.file(&path, 0o755, read(&library));
     }
     layer = layer.file("bin/busybox", 0o755, read(BUSYBOX));
+    // Debian's busybox has neither of them.
+    layer = layer.file("bin/pgrep", 0o755, "#!/bin/sh\nexec pidof \"$@\"\n").file(
+        "bin/ipcs",
+        0o755,
+        "#!/bin/sh\nexec cat /proc/sysvipc/shm\n",
+    );
     let applets = process::run(process::command(BUSYBOX).arg("--list"));
     let links = applets.lines().filter(|name| *name != "busybox" && !name.contains('/'));
     links.fold(layer, |layer, name| layer.hardlink(&format!("bin/{name}"), "bin/busybox"))

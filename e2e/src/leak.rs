@@ -1,12 +1,16 @@
-//! What a node has left behind: processes, mounts, namespaces, cgroups and files.
+//! What a node has left behind: processes, mounts, namespaces, cgroups, files, connections, and its pods' network.
 //!
 //! A node's things are known by its folder's path, its cgroup parent's name and the ids that its client saw, so
 //! that tests may run side by side. Pinned namespaces are mounts. The kernel frees some of it late: the caller waits.
+
+pub mod network;
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::network::NetworkMarks;
 use crate::{cgroup, process};
 
 /// What makes a thing this node's.
@@ -16,6 +20,9 @@ pub struct Marks {
     pub state: PathBuf,
     pub cgroup_parent: String,
     pub ids: BTreeSet<String>,
+    pub network: NetworkMarks,
+    /// The daemon, while it runs.
+    pub daemon: Option<u32>,
     /// The processes that may be there: the daemon.
     pub allowed: BTreeSet<u32>,
 }
@@ -35,6 +42,8 @@ pub fn find(marks: &Marks, gone: Gone) -> Vec<String> {
     left.extend(mounts(marks).into_iter().map(|mount| format!("mount {mount}")));
     left.extend(cgroups(marks).into_iter().map(|folder| format!("cgroup {}", folder.display())));
     left.extend(files(marks, gone).into_iter().map(|path| format!("file {}", path.display())));
+    left.extend(network::find(&marks.network, &marks.ids));
+    left.extend(marks.daemon.into_iter().flat_map(sockets::served_by));
     left
 }
 
@@ -111,6 +120,7 @@ pub fn sweep(marks: &Marks) {
         unmount(Path::new(point));
     }
     unmount(&marks.state);
+    network::sweep(&marks.network, &marks.ids);
     let parent = |path: &str| is_marked(marks, path);
     crate::wait::within(std::time::Duration::from_secs(5), || {
         cgroup::remove(&cgroup::folders(parent));

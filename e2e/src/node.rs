@@ -12,9 +12,10 @@ use rustix::process::Signal;
 
 use crate::client::Cri;
 use crate::crictl::Crictl;
-use crate::fault::{self, Faults};
+use crate::fault::{self, Barrier, Faults};
 use crate::images::{self, Image};
 use crate::leak::{self, Gone, Marks};
+use crate::network::Network;
 use crate::registry::{self, Registry};
 use crate::{fixture, process, wait};
 
@@ -32,6 +33,7 @@ pub struct Node {
     cgroup_parent: String,
     daemon: Option<Child>,
     registry: Registry,
+    network: Network,
     cri: Cri,
     faults: Option<Faults>,
 }
@@ -73,11 +75,12 @@ impl Node {
         let cgroup_parent = format!("e2e-{name}");
         let registry = Registry::start(&folder.join("registry"));
         registry::write_mirrors(&folder.join("certs.d"), registry.address());
+        let network = Network::claim(&folder.join("cni"));
         let runc = process::built("tools/bin/runc");
         let shim = process::built("shim/containerd-shim-orlop-v1");
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));
         let cri = Cri::new(&folder.join("run/orlop.sock"));
-        let node = Self { folder, cgroup_parent, daemon: None, registry, cri, faults };
+        let node = Self { folder, cgroup_parent, daemon: None, registry, network, cri, faults };
         let (runc, shim) = match &node.faults {
             Some(faults) => (faults.runc(), faults.shim()),
             None => (runc, shim),
@@ -102,7 +105,8 @@ impl Node {
              [grpc]\naddress = \"{folder}/run/orlop.sock\"\n\n\
              [plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"{folder}/certs.d\"\n\n\
              [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n\n\
-             [plugins.\"io.containerd.cri.v1.runtime\".containerd]\ndefault_runtime_name = \"runc\"\n\n{}{}",
+             [plugins.\"io.containerd.cri.v1.runtime\".containerd]\ndefault_runtime_name = \"runc\"\n\n{}{}{}",
+            self.network.config(),
             handler("runc", runc),
             handler("missing", Path::new("/nonexistent/runc"))
         )
@@ -191,6 +195,21 @@ impl Node {
         self.faults.as_ref().expect("the node was made with faults")
     }
 
+    /// Makes the next call of the OCI runtime, the shim or a gated CNI plugin that comes by `stage` stop there.
+    pub fn hold(&self, stage: &str) -> Barrier {
+        if stage.starts_with("cni-") { self.network.hold(stage) } else { self.faults().hold(stage) }
+    }
+
+    /// The pods' network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What there is in the network of pods that run or have run: one line each.
+    pub fn network_left(&self) -> Vec<String> {
+        leak::network::find(&self.network.marks(), &self.cri.seen())
+    }
+
     /// The node's folder: everything of it lies below.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -222,6 +241,8 @@ impl Node {
             state: self.folder.join("run"),
             cgroup_parent: self.cgroup_parent.clone(),
             ids: self.cri.seen(),
+            network: self.network.marks(),
+            daemon: self.daemon.as_ref().map(Child::id),
             allowed: self.daemon.iter().chain(self.registry.server()).map(Child::id).collect(),
         }
     }

@@ -1,5 +1,6 @@
 //! Pods and containers as the tests ask for them: on the node's network, each container its own PID namespace.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use cri_proto::v1 as cri;
@@ -38,6 +39,18 @@ impl Node {
             }),
             ..Default::default()
         }
+    }
+
+    /// The configuration of a pod with a network of its own.
+    pub fn net_pod_config(&self, name: &str) -> cri::PodSandboxConfig {
+        let mut config = self.pod_config(name);
+        pod_namespaces(&mut config).network = NamespaceMode::Pod.into();
+        config
+    }
+
+    /// Runs a pod with a network of its own.
+    pub fn run_net_pod(&self, name: &str) -> Pod {
+        self.run_pod_as(self.net_pod_config(name))
     }
 
     /// Runs a pod.
@@ -81,6 +94,14 @@ impl Pod {
         wait_exited(&self.cri, &id)
     }
 
+    /// The pod's address.
+    pub fn address(&self) -> Ipv4Addr {
+        let status =
+            self.cri.pod(&self.id).unwrap_or_else(|status| panic!("status of {}: {status}", self.id));
+        let network = status.network.unwrap_or_else(|| panic!("pod {} has no network", self.id));
+        network.ip.parse().unwrap_or_else(|error| panic!("address {:?}: {error}", network.ip))
+    }
+
     /// Path of the log of a container that was configured by [`container`].
     pub fn log_path(&self, name: &str) -> PathBuf {
         PathBuf::from(&self.config.log_directory).join(format!("{name}.log"))
@@ -120,6 +141,13 @@ pub fn container(name: &str, command: &[&str]) -> cri::ContainerConfig {
     }
 }
 
+/// A container of a pod with a network of its own.
+pub fn net_container(name: &str, command: &[&str]) -> cri::ContainerConfig {
+    let mut config = container(name, command);
+    container_namespaces(&mut config).network = NamespaceMode::Pod.into();
+    config
+}
+
 /// The same container with a new folder of the node mounted at `/go`; gives the folder, too.
 pub fn with_go(node: &Node, mut config: cri::ContainerConfig) -> (cri::ContainerConfig, PathBuf) {
     let folder = node.folder().join(fixture::unique("go"));
@@ -136,6 +164,11 @@ pub fn with_go(node: &Node, mut config: cri::ContainerConfig) -> (cri::Container
 pub fn security(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerSecurityContext {
     let linux = config.linux.get_or_insert_with(Default::default);
     linux.security_context.get_or_insert_with(Default::default)
+}
+
+/// The namespace options of a container config, to be changed.
+pub fn container_namespaces(config: &mut cri::ContainerConfig) -> &mut cri::NamespaceOption {
+    security(config).namespace_options.get_or_insert_with(Default::default)
 }
 
 /// The resources of a container config, to be changed.

@@ -73,7 +73,7 @@ pub fn killed_at(
     order: Order,
     call: impl FnOnce(&Cri) + Send + 'static,
 ) -> bool {
-    let mut barrier = node.faults().hold(stage);
+    let mut barrier = node.hold(stage);
     let client = node.cri();
     let caller = std::thread::spawn(move || call(&client));
     let reached = wait::within(wait::PATIENCE, || barrier.reached().then_some(())).is_some();

@@ -1,0 +1,123 @@
+//! kill -9 of the daemon while a CNI plugin works: the pod is made or undone, never half of it.
+//!
+//! The gate (`Network::gated`) stops before or after the real plugin; it is let go before or after the daemon is back.
+
+use std::time::Duration;
+
+use cri_proto::v1::PodSandboxState;
+use e2e::network::DEFAULT_FILE;
+use e2e::node::Node;
+use e2e::pod::{Pod, net_container};
+use e2e::witness::{COUNT, ORDERS, Witness, killed_at};
+use e2e::{fixture, wait, web};
+
+fn gated() -> Node {
+    let node = Node::start();
+    node.network().write(DEFAULT_FILE, &node.network().gated());
+    node
+}
+
+/// The witness is on the node's network: all there is of a pod network is a pod's.
+fn assert_nothing_is_left(node: &Node, what: &str) {
+    let clean = wait::within(wait::PATIENCE, || node.network_left().is_empty().then_some(()));
+    assert!(clean.is_some(), "left by {what}:\n  {}", node.network_left().join("\n  "));
+}
+
+#[test]
+fn killed_while_a_network_is_made() {
+    let mut node = gated();
+    let witness = Witness::start(&node);
+    for stage in ["cni-add.before", "cni-add.after"] {
+        for order in ORDERS {
+            let at = format!("{stage} {order:?}");
+            let config = node.net_pod_config(&fixture::unique("made"));
+            let asked = config.clone();
+            let reached = killed_at(&mut node, stage, order, move |cri| drop(cri.run_pod(&asked)));
+            assert!(reached, "no plugin came by {stage}");
+            let id = node.cri().run_pod(&config).unwrap_or_else(|status| panic!("{at}: {status}"));
+            assert_eq!(node.cri().pod(&id).unwrap().state(), PodSandboxState::SandboxReady);
+            let pod = Pod::known(&node, id, config);
+            web::serve(&pod);
+            witness.check(&node);
+            node.cri().stop_pod(&pod.id).unwrap_or_else(|status| panic!("{at}: {status}"));
+            node.cri().remove_pod(&pod.id).unwrap();
+            wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
+            assert_nothing_is_left(&node, &at);
+        }
+    }
+}
+
+#[test]
+fn killed_while_a_network_is_made_and_never_asked_again() {
+    let mut node = gated();
+    for stage in ["cni-add.before", "cni-add.after"] {
+        for order in ORDERS {
+            let config = node.net_pod_config(&fixture::unique("forgotten"));
+            let reached = killed_at(&mut node, stage, order, move |cri| drop(cri.run_pod(&config)));
+            assert!(reached, "no plugin came by {stage}");
+            for pod in node.cri().pods().unwrap() {
+                node.cri().stop_pod(&pod.id).unwrap();
+                node.cri().remove_pod(&pod.id).unwrap();
+            }
+            assert_nothing_is_left(&node, &format!("{stage} {order:?}"));
+            node.assert_no_pods_left();
+        }
+    }
+}
+
+#[test]
+fn killed_while_a_network_is_given_back() {
+    let mut node = gated();
+    let witness = Witness::start(&node);
+    for verb in ["stop pod", "remove pod"] {
+        for stage in ["cni-del.before", "cni-del.after"] {
+            for order in ORDERS {
+                let at = format!("{verb} at {stage} {order:?}");
+                let pod = node.run_net_pod(&fixture::unique("given-back"));
+                pod.start(&net_container("count", &["sh", "-c", COUNT]));
+                let id = pod.id.clone();
+                let reached = killed_at(&mut node, stage, order, move |cri| {
+                    let answer = if verb == "stop pod" { cri.stop_pod(&id) } else { cri.remove_pod(&id) };
+                    answer.expect_err("it is answered before the network is given back");
+                });
+                assert!(reached, "no plugin came by {stage}");
+                let say = |status: tonic::Status| panic!("{at}: {status}");
+                node.cri().stop_pod(&pod.id).unwrap_or_else(say);
+                assert_nothing_is_left(&node, &at);
+                node.cri().remove_pod(&pod.id).unwrap_or_else(say);
+                witness.check(&node);
+            }
+        }
+    }
+    wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
+}
+
+#[test]
+fn killed_at_many_moments_of_a_networked_life() {
+    let mut node = Node::start();
+    let witness = Witness::start(&node);
+    for milliseconds in (0..240).step_by(12) {
+        let config = node.net_pod_config(&fixture::unique("moment"));
+        let (client, asked) = (node.cri(), config.clone());
+        let life = move || {
+            let pod = client.run_pod(&asked)?;
+            let id = client.create(&pod, &asked, &net_container("count", &["sh", "-c", COUNT]))?;
+            client.start(&id)?;
+            client.stop_pod(&pod)?;
+            client.remove_pod(&pod)
+        };
+        let caller = std::thread::spawn(life);
+        wait::pause(Duration::from_millis(milliseconds));
+        node.restart_daemon();
+        // It ended, or it was cut off: both are right.
+        let _ = caller.join().expect("the calls do not panic");
+        let id =
+            node.cri().run_pod(&config).unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
+        let pod = Pod::known(&node, id, config);
+        assert!(node.network().contains(pod.address()));
+        node.cri().remove_pod(&pod.id).unwrap_or_else(|status| panic!("after {milliseconds} ms: {status}"));
+        witness.check(&node);
+    }
+    wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
+    assert_nothing_is_left(&node, "twenty lives");
+}
