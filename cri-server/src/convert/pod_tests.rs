@@ -121,11 +121,27 @@ fn a_pod_without_options_wants_a_network_of_its_own() {
 }
 
 #[test]
+fn only_sysctls_of_the_pods_own_namespaces_are_taken() {
+    let with_sysctl = |name: &str, value: &str| {
+        with(|it| it.linux.as_mut().expect("it has one").sysctls = map(&[(name, value)]))
+    };
+    let spec = with_sysctl("kernel.shm_rmid_forced", "1").expect("it has an IPC namespace");
+    assert_eq!(spec.sysctls, map(&[("kernel.shm_rmid_forced", "1")]));
+    // The network is the node's; the others are no names or values.
+    for (name, value) in [
+        ("net.ipv4.ip_forward", "1"),
+        ("vm.swappiness", "1"),
+        ("kernel.shm_rmid_forced", "1\n2"),
+        ("kernel.shm_rmid_forced+kernel.core_pattern", "|/x"),
+        ("kernel/../vm/swappiness", "1"),
+    ] {
+        let error = with_sysctl(name, value).expect_err("refused");
+        assert!(matches!(error, ConvertError::Sysctl(_)), "{name}: {error}");
+    }
+}
+
+#[test]
 fn what_comes_later_is_refused() {
-    let sysctl = with(|it| {
-        it.linux.as_mut().expect("it has one").sysctls = map(&[("kernel.shm_rmid_forced", "1")]);
-    });
-    assert!(sysctl.expect_err("not yet").to_string().contains("kernel.shm_rmid_forced"));
     let mut options = modes(NamespaceMode::Node, NamespaceMode::Container, NamespaceMode::Pod);
     options.userns_options =
         Some(v1::UserNamespace { mode: NamespaceMode::Pod.into(), ..Default::default() });

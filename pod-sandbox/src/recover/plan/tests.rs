@@ -159,7 +159,7 @@ fn what_cannot_be_read_is_unknown_and_not_deleted() {
     assert!(matches!(pod.facts.state, SandboxState::Unknown { .. }));
     assert!(matches!(pod.containers[0].view.state, ContainerState::Unknown { .. }));
     assert!(!pod.containers[0].removing);
-    assert_eq!(pod.facts.reached, Stage::NamespacesMade, "a Stop takes down whatever there may be");
+    assert_eq!(pod.facts.reached, Stage::NetworkUp, "a Stop takes down whatever there may be");
     let again = planned(|j| JournalFound::Read(j, pod.learned), true, vec![container(None, b"{}")]);
     assert!(matches!(again.facts.state, SandboxState::Unknown { .. }), "and so it is at the next start");
     assert!(matches!(again.containers[0].view.state, ContainerState::Unknown { .. }));
