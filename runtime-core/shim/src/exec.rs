@@ -304,7 +304,8 @@ impl<C: Caller> Exec<'_, C> {
                 match channel.read(&mut buffer)? {
                     Read::Bytes(count) => self.push(sink, &buffer[..count]).await,
                     Read::Empty => break,
-                    Read::End => return Ok(()),
+                    Read::End if channel.is_over(ended).await => return Ok(()),
+                    Read::End => break,
                 }
                 if *ended.borrow() {
                     return self.push_rest(sink, channel).await;
@@ -327,9 +328,9 @@ impl<C: Caller> Exec<'_, C> {
         sink.left -= u64::try_from(sent).unwrap_or_default();
         if sent > 0 {
             self.caller.output(sink.stream, &bytes[..sent]).await;
-        } else {
-            tokio::task::yield_now().await;
         }
+        // Neither a caller who wants nothing nor a quick one makes this wait.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -118,10 +118,13 @@ fn start_blocking(spec: &LaunchSpec) -> Result<Launched, LaunchError> {
         .stdout(Stdio::Fd(pipes.stdout.1))
         .stderr(Stdio::Fd(pipes.stderr.1));
     let started = match &spec.spawner {
-        Some(spawner) => spawner.start(command),
+        Some(spawner) => spawner.start(command, spec.limit),
         None => command.start(),
     };
-    let child = started.map_err(spawn_failed)?;
+    let child = started.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => timeout(),
+        _ => spawn_failed(error),
+    })?;
     // Less than a pipe holds, so this does not wait; a shim that does not read its input is not a failure.
     let _ = File::from(pipes.stdin.1).write_all(&parameters(spec).encode_to_vec());
     let ended = wait_until(child.pidfd(), deadline).map_err(spawn_failed)?;

@@ -5,11 +5,14 @@
 //! every v1 hierarchy and forks on behalf of all others; v2 is told at the fork.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use runtime_sys::cgroup::{Place, PlaceError};
+use runtime_sys::pidfd;
 use runtime_sys::spawn::{Child, Spawn};
+use rustix::process::Signal;
 
 /// Stack of the thread.
 const STACK: usize = 256 << 10;
@@ -23,7 +26,7 @@ struct Job {
 #[derive(Debug)]
 pub struct Spawner {
     /// Taken at the end.
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -35,22 +38,25 @@ impl Spawner {
     /// When the path is none, or the thread cannot be started.
     pub fn new(cgroup: &str, report: impl FnMut(PlaceError) + Send + 'static) -> io::Result<Self> {
         let place = Place::new(cgroup)?;
-        let (sender, jobs) = sync_channel(0);
+        let (sender, jobs) = channel();
         let work = move || run(place, &jobs, report);
         let thread = std::thread::Builder::new().name("shims".into()).stack_size(STACK).spawn(work)?;
         Ok(Self { jobs: Some(sender), thread: Some(thread) })
     }
 
-    /// Starts a program in the cgroup. Blocks for as long as that takes.
+    /// Starts a program in the cgroup. Blocks for as long as that takes, the jobs before it included.
     ///
     /// # Errors
-    /// As [`Spawn::start`].
-    pub fn start(&self, spawn: Spawn) -> io::Result<Child> {
-        let gone = |_| io::Error::other("the thread that starts shims is gone");
-        let (answer, result) = sync_channel(1);
-        let jobs = self.jobs.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-        jobs.send(Job { spawn, answer }).map_err(|_| gone(()))?;
-        result.recv().map_err(|_| gone(()))?
+    /// As [`Spawn::start`]; `TimedOut` when it is over the limit. Then there is no child, or it is killed at once.
+    pub fn start(&self, spawn: Spawn, limit: Duration) -> io::Result<Child> {
+        let gone = || io::Error::other("the thread that starts shims is gone");
+        let (answer, result) = sync_channel(0);
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Job { spawn, answer }).map_err(|_| gone())?;
+        result.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
+            RecvTimeoutError::Disconnected => gone(),
+        })?
     }
 }
 
@@ -83,8 +89,16 @@ fn run(mut place: Place, jobs: &Receiver<Job>, mut report: impl FnMut(PlaceError
             Ok(None) => {}
             Err(error) => tell(error),
         }
-        // Whoever asked may have given up; the child is known by its files all the same.
-        let _ = answer.send(spawn.start());
+        if let Err(unwanted) = answer.send(spawn.start()) {
+            // Whoever asked has given up.
+            let _ = unwanted.0.as_ref().map(end);
+        }
     }
     place.leave();
+}
+
+/// Nobody else knows of this child.
+fn end(child: &Child) {
+    let _ = pidfd::send_signal(child.pidfd(), Signal::KILL);
+    let _ = pidfd::wait(child.pidfd());
 }

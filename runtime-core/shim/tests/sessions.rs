@@ -184,19 +184,50 @@ async fn a_stalled_client_is_dropped_and_the_container_goes_on() {
 #[tokio::test]
 async fn a_container_that_does_not_read_holds_up_its_writer_only() {
     let node = Node::start("deaf").await;
+    let pid = node.shim_identity().pid;
+    let files = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     for (id, terminal) in [("c1", false), ("c2", true)] {
         let process = Process::shell("exec sleep 1000").with_stdin(Stdin::Keep);
         node.run(id, if terminal { process.with_terminal() } else { process }).await;
+        let before = files();
         let mut session = attach(&node, id).await;
-        let much = vec![b'x'; 4 << 20];
+        // A terminal swallows what is over one line, but never a second line that nobody reads.
+        let much = b"0123456789\n".repeat(400_000);
         let blocked = tokio::time::timeout(Duration::from_millis(300), session.input.stdin(&much)).await;
         assert!(blocked.is_err(), "{id} took it all");
         assert_eq!(node.state(id).await.status(), Status::Running);
         // A client that leaves is noticed although its input is still in the way.
-        let other = attach(&node, id).await;
         drop(session);
+        wait_until("its connection is closed", async || files() <= before).await;
+        let other = attach(&node, id).await;
         node.client.signal(id, 9, KillTarget::Init).await.unwrap();
         assert_eq!(told(other.output).await.exit, Some(137));
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_terminal_that_was_closed_and_opened_again_is_read_and_holds_up_nobody() {
+    let node = Node::start("reopened").await;
+    let script =
+        "tty=$(tty); exec <&- >&- 2>&-; sleep 0.2; exec 3<>$tty; sleep 0.2; echo again >&3; sleep 1000";
+    let container = node.run("c1", Process::shell(script).with_terminal().with_stdin(Stdin::Keep)).await;
+    wait_until("it wrote again", async || container.log_lines() == ["stdout F again"]).await;
+    node.run(
+        "c2",
+        Process::shell("exec <&- >&- 2>&-; exec sleep 1000").with_terminal().with_stdin(Stdin::Keep),
+    )
+    .await;
+    for id in ["c1", "c2"] {
+        let mut session = attach(&node, id).await;
+        let much = b"0123456789\n".repeat(10_000);
+        // Taken, dropped or in the way of its sender: the shim answers.
+        let _ = tokio::time::timeout(Duration::from_millis(300), session.input.stdin(&much)).await;
+        let state = tokio::time::timeout(LIMIT, node.state(id)).await.expect("the shim answers");
+        assert_eq!(state.status(), Status::Running);
+        drop(session);
+        node.client.signal(id, 9, KillTarget::Init).await.unwrap();
+        assert_eq!(node.client.wait_exit(id).await.unwrap().code, 137);
     }
     node.finish().await;
 }
@@ -292,7 +323,7 @@ async fn a_client_that_leaves_takes_its_process_tree_along() {
         let mut session = exec(&node, script, terminal).await;
         told_until(&mut session.output, Some("\n")).await;
         // Its input is in the way of its leaving, as nobody reads it.
-        let much = vec![b'x'; 4 << 20];
+        let much = b"0123456789\n".repeat(400_000);
         let blocked = tokio::time::timeout(Duration::from_millis(300), session.input.stdin(&much)).await;
         assert!(blocked.is_err());
         assert_eq!(sleeps(&node, "433").await.lines().count(), 3);

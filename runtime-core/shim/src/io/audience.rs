@@ -64,7 +64,10 @@ impl Audience {
             lags: Cell::new(false),
             news: Notify::new(),
         });
-        self.0.borrow_mut().push(Rc::downgrade(&shared));
+        let mut watchers = self.0.borrow_mut();
+        // A container that writes nothing never sees its watchers leave.
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        watchers.push(Rc::downgrade(&shared));
         Watcher(shared)
     }
 
@@ -157,6 +160,17 @@ mod tests {
         drop((both, err));
         audience.publish(Stream::Stdout, b"after");
         assert!(audience.0.borrow().is_empty());
+    }
+
+    #[test]
+    fn those_who_left_are_forgotten_without_any_output() {
+        let audience = Audience::default();
+        for _ in 0..100 {
+            drop(audience.join(BOTH));
+        }
+        let last = audience.join(BOTH);
+        assert_eq!(audience.0.borrow().len(), 1);
+        drop(last);
     }
 
     #[tokio::test]

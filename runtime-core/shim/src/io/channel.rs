@@ -1,7 +1,12 @@
 //! Our end of a process's standard stream: of a pipe, or of its terminal. Non-blocking, on the shim's one thread.
 
+//!
+//! The reactor never forgets that the other end was closed. That of a terminal may be opened again, and then readiness
+//! says nothing any more: the kernel is asked, and where it has nothing, asked again after a while.
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
@@ -10,9 +15,13 @@ use rustix::pipe::PipeFlags;
 use rustix::termios::Winsize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 
 /// Most that is taken in a last look at a terminal, in bytes; the kernel keeps less.
 const MAX_REST: usize = 256 * 1024;
+
+/// How soon a channel is looked at again that was closed once.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is behind a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +43,7 @@ pub(crate) enum Read {
     Bytes(usize),
     /// Nothing for now.
     Empty,
-    /// Nobody holds the other end any more.
+    /// Nobody holds the other end now. See [`Channel::is_over`].
     End,
 }
 
@@ -70,12 +79,38 @@ impl Channel {
 
     /// Resolves when a read may give something. Cancel-safe.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.descriptor.readable().await.map(|_| ())
+        let closed = self.descriptor.readable().await?.ready().is_read_closed();
+        if closed && self.poll(PollFlags::IN)?.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     /// Resolves when a write may be taken. Cancel-safe.
+    ///
+    /// # Errors
+    /// `EIO` for a terminal that is full and that nobody has open.
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.descriptor.writable().await.map(|_| ())
+        if self.descriptor.writable().await?.ready().is_write_closed() {
+            let ready = self.poll(PollFlags::OUT)?;
+            if self.is_terminal() && ready.contains(PollFlags::HUP) && !ready.contains(PollFlags::OUT) {
+                return Err(Errno::IO.into());
+            }
+            if ready.is_empty() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an [`End`](Read::End) was the last: a terminal may be opened again as long as its process lives. Waits a
+    /// while with a no. Cancel-safe.
+    pub(crate) async fn is_over(&self, ended: &mut watch::Receiver<bool>) -> bool {
+        if !self.is_terminal() || *ended.borrow() {
+            return true;
+        }
+        // An error means that whoever knew of the process is gone.
+        matches!(tokio::time::timeout(LOOK_AGAIN, ended.wait_for(|ended| *ended)).await, Ok(Err(_)))
     }
 
     /// Reads what is there since `readable` said so.
@@ -121,7 +156,8 @@ impl Channel {
             Kind::Terminal => MAX_REST,
         };
         let mut bytes = Vec::new();
-        while bytes.len() < limit && self.has_more()? {
+        // What was written to a terminal is on its way to us until someone polls: a read alone may miss it.
+        while bytes.len() < limit && !self.poll(PollFlags::IN)?.is_empty() {
             let filled = bytes.len();
             bytes.resize(limit.min(filled + (64 << 10)), 0);
             let read = self.read_raw(&self.descriptor, &mut bytes[filled..]);
@@ -138,13 +174,15 @@ impl Channel {
         Ok(bytes)
     }
 
-    /// Asks the kernel. What was written to a terminal is on its way to us until someone polls: a read alone may miss it.
-    fn has_more(&self) -> io::Result<bool> {
-        let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
-        match rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(ready) => Ok(ready > 0),
-            Err(Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
+    /// Asks the kernel for these events; closed ends and errors are among the answer always.
+    fn poll(&self, events: PollFlags) -> io::Result<PollFlags> {
+        let mut polled = [PollFd::new(&self.descriptor, events)];
+        loop {
+            match rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+                Ok(_) => return Ok(polled[0].revents()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

@@ -38,9 +38,12 @@ impl Input {
             match write_some(&channel, bytes).await {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) => {
-                    // It closed its input, or nobody has the terminal open.
-                    if !matches!(Errno::from_io_error(&error), Some(Errno::PIPE | Errno::IO)) {
-                        log::note(&format!("write to a process: {error}"));
+                    match Errno::from_io_error(&error) {
+                        // It closed its input for good.
+                        Some(Errno::PIPE) => self.release(),
+                        // Nobody has the terminal open.
+                        Some(Errno::IO) => {}
+                        _ => log::note(&format!("write to a process: {error}")),
                     }
                     return;
                 }
@@ -55,7 +58,7 @@ impl Input {
         }
     }
 
-    /// Gives the channel back; its process has ended.
+    /// Gives the channel back; nobody reads from it any more.
     pub(crate) fn release(&self) {
         self.0.replace(None);
     }

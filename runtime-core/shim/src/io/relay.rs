@@ -72,10 +72,11 @@ impl Relay {
 /// Relays until the stream's end. When `ended` turns true, what is there is still read, and the end waited for shortly.
 pub(crate) async fn run(channel: Rc<Channel>, stream: Stream, sink: Sink, mut ended: watch::Receiver<bool>) {
     let mut relay = Relay { stream, sink, splitter: Splitter::default() };
+    let mut gone = ended.clone();
     let copied = async {
         loop {
             channel.readable().await?;
-            if relay.copy(&channel).await? == Read::End {
+            if relay.copy(&channel).await? == Read::End && channel.is_over(&mut gone).await {
                 return io::Result::Ok(());
             }
         }
