@@ -152,6 +152,8 @@ impl Peer {
             match self.receive().await {
                 Ok(Some(ClientFrame::Stdin(bytes))) if open => {
                     tokio::select! {
+                        // What a client sent before it left still goes in, as far as there is room.
+                        biased;
                         // Cancel-safe: what is lost with it is the input of a client that is gone.
                         () = input.write(&bytes) => {}
                         // Cancel-safe: readiness only.
