@@ -167,10 +167,11 @@ pub(crate) fn is_name(text: &str) -> bool {
     text.bytes().all(plain) && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// The file name of a plugin. It is looked up in the plugin folders only, so it must not lead out of them.
+/// The file name of a plugin. It is looked up in the plugin folders only: of a path its last part counts.
 pub(crate) fn plugin_type(plugin: &Value) -> Result<&str, NetworkError> {
     let plugin = plugin.as_object().ok_or(NetworkError::NotAnObject { what: "a plugin" })?;
-    let name = plugin.get("type").and_then(Value::as_str).ok_or(NetworkError::NoType)?;
+    let path = plugin.get("type").and_then(Value::as_str).ok_or(NetworkError::NoType)?;
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     plain_file_name(name)?;
     Ok(name)
 }

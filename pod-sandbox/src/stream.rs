@@ -125,7 +125,7 @@ impl PodService {
         let mut failure = None;
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let address = SocketAddr::new(ip, port);
-            let socket = socket_in(pin, &address).map_err(|source| ForwardError::Namespace {
+            let socket = socket_in(pin, &address).await.map_err(|source| ForwardError::Namespace {
                 id: id(),
                 path: pin.unwrap_or(Path::new("")).to_owned(),
                 source,
@@ -141,8 +141,11 @@ impl PodService {
     }
 }
 
-fn socket_in(pin: Option<&Path>, address: &SocketAddr) -> io::Result<TcpSocket> {
+async fn socket_in(pin: Option<&Path>, address: &SocketAddr) -> io::Result<TcpSocket> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = netns::tcp_socket(pin, family)?;
+    let pin = pin.map(Path::to_owned);
+    // Another namespace is entered by a thread that is waited for.
+    let made = tokio::task::spawn_blocking(move || netns::tcp_socket(pin.as_deref(), family)).await;
+    let socket = made.map_err(io::Error::other)??;
     Ok(TcpSocket::from_std_stream(StdTcpStream::from(socket)))
 }

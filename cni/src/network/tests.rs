@@ -65,7 +65,8 @@ fn what_is_no_network_is_refused_by_name() {
         ("plugins", json!(vec![json!({ "type": "a" }); 33]), "33 plugins"),
         ("plugins", json!(["bridge"]), "a plugin is not a JSON object"),
         ("plugins", json!([{}]), "no `type`"),
-        ("plugins", json!([{ "type": "../../bin/sh" }]), "\"../../bin/sh\" is not a plain file name"),
+        ("plugins", json!([{ "type": "../.." }]), "\"..\" is not a plain file name"),
+        ("plugins", json!([{ "type": "bridge/" }]), "\"\" is not a plain file name"),
         ("plugins", json!([{ "type": ".." }]), "not a plain file name"),
         ("plugins", json!([{ "type": "a\u{0}b" }]), "not a plain file name"),
         ("plugins", json!([{ "type": "bridge", "ipam": { "type": "/bin/sh" } }]), "not a plain file name"),
@@ -73,6 +74,13 @@ fn what_is_no_network_is_refused_by_name() {
     for (field, value, reason) in table {
         let error = parse(&list(field, &value)).unwrap_err();
         assert!(error.contains(reason), "{field}: {value}: {error}");
+    }
+}
+
+#[test]
+fn of_a_plugin_that_is_a_path_the_last_part_counts() {
+    for path in ["bridge", "/opt/cni/bin/bridge", "../../bin/bridge", "a//bridge"] {
+        assert_eq!(plugin_type(&json!({ "type": path })).unwrap(), "bridge");
     }
 }
 

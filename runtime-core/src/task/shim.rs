@@ -153,7 +153,8 @@ impl Shim {
             options: Some(to_any(&options)),
             ..Default::default()
         };
-        self.quick().create_sandbox(&request).await.map_err(self.failed("make the pod's namespaces"))?;
+        // Nothing is waited for, but on a loaded node the kernel takes its time with namespaces.
+        self.runtime().create_sandbox(&request).await.map_err(self.failed("make the pod's namespaces"))?;
         Ok(())
     }
 

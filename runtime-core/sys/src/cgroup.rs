@@ -84,14 +84,21 @@ impl Place {
     /// A place by its path from the roots, such as `/orlop/shims`. Nothing is made yet.
     ///
     /// # Errors
-    /// When the path is not absolute, leads back, or is the root; when /proc is not mounted.
+    /// When the path is not absolute, leads back, or is the root; when /proc is not mounted, or no hierarchy is.
     pub fn new(path: &str) -> io::Result<Self> {
         let below = Path::new(path).strip_prefix("/").map_err(io::Error::other)?;
         let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || below.as_os_str().is_empty() || path.contains(['\0', '\n']) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(Self { path: below.into(), hierarchies: hierarchies()?, made: Vec::new(), entered: None })
+        let hierarchies = hierarchies()?;
+        if hierarchies.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no cgroup hierarchy is mounted from its root",
+            ));
+        }
+        Ok(Self { path: below.into(), hierarchies, made: Vec::new(), entered: None })
     }
 
     /// Puts the calling thread into the v1 cgroups, unless it is there since the last time. That takes the kernel some
