@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
-use runtime_core::task::{ExecOutput, ExecRequest, ShimError};
+use runtime_core::task::{ExecOutput, ExecRequest, Shim, ShimError};
 
-use crate::container::{ContainerError, ContainerState};
+use crate::container::{ContainerError, ContainerHandle, ContainerState};
 use crate::pod::NoShim;
 use crate::service::PodService;
 use crate::services::StoreFailed;
@@ -76,6 +76,27 @@ impl ExecError {
 }
 
 impl PodService {
+    /// Whether something can be had from a container at this moment.
+    pub fn check_running(&self, id: &str) -> Result<(), ExecError> {
+        self.found_running(id).map(drop)
+    }
+
+    fn found_running(&self, id: &str) -> Result<ContainerHandle, ExecError> {
+        let handle = self.found(id).map_err(ExecError::Container)?;
+        if !runs(&handle.view.borrow().state) {
+            return Err(ExecError::NotRunning { id: handle.id.to_string() });
+        }
+        Ok(handle)
+    }
+
+    /// A running container and the shim of its pod.
+    pub(crate) async fn running(&self, id: &str) -> Result<(ContainerHandle, Shim), ExecError> {
+        let handle = self.found_running(id)?;
+        let shim = handle.pod.shim().await;
+        let shim = shim.map_err(|source| ExecError::NoShim { id: handle.id.to_string(), source })?;
+        Ok((handle, shim))
+    }
+
     /// Runs a command to its end; a timeout kills everything it started.
     pub async fn exec_sync(
         &self,
@@ -83,15 +104,11 @@ impl PodService {
         command: &[String],
         timeout: Option<Duration>,
     ) -> Result<ExecOutput, ExecError> {
-        let handle = self.found(id).map_err(ExecError::Container)?;
+        let (handle, shim) = self.running(id).await?;
         let id = || handle.id.to_string();
         let Some(program) = command.first() else {
             return Err(ExecError::NoCommand { id: id() });
         };
-        if !runs(&handle.view.borrow().state) {
-            return Err(ExecError::NotRunning { id: id() });
-        }
-        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
         let request = ExecRequest {
             container: handle.id.as_str(),
             process: self.process(&handle.id, command, false)?,
@@ -134,13 +151,9 @@ impl PodService {
 
     /// The next output goes to a new file at the container's log path, which exists when this returns.
     pub async fn reopen_log(&self, id: &str) -> Result<(), ExecError> {
-        let handle = self.found(id).map_err(ExecError::Container)?;
-        let id = || handle.id.to_string();
-        if !runs(&handle.view.borrow().state) {
-            return Err(ExecError::NotRunning { id: id() });
-        }
-        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
-        shim.reopen_log(handle.id.as_str()).await.map_err(|source| ExecError::Reopen { id: id(), source })
+        let (handle, shim) = self.running(id).await?;
+        let failed = |source| ExecError::Reopen { id: handle.id.to_string(), source };
+        shim.reopen_log(handle.id.as_str()).await.map_err(failed)
     }
 }
 
@@ -155,6 +168,6 @@ fn name_terminal(process: &mut serde_json::Value) {
     }
 }
 
-pub(crate) fn runs(state: &ContainerState) -> bool {
+fn runs(state: &ContainerState) -> bool {
     matches!(state, ContainerState::Running { .. } | ContainerState::Stopping { .. })
 }

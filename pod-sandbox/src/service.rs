@@ -305,7 +305,7 @@ impl PodService {
     }
 
     pub(crate) fn pod(&self, id: &str) -> Option<Arc<Pod>> {
-        self.registry.sandbox(id).ok().map(|handle| handle.pod)
+        self.sandbox_handle(id).ok().map(|handle| handle.pod)
     }
 
     pub fn services(&self) -> &Arc<Services> {

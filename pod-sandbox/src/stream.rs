@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as StdTcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
@@ -11,7 +12,8 @@ use runtime_core::task::{AttachWish, ExecWish, Session};
 use rustix::net::AddressFamily;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::exec::{ExecError, runs};
+use crate::exec::ExecError;
+use crate::pod::Pod;
 use crate::registry::LookupError;
 use crate::sandbox::SandboxState;
 use crate::service::PodService;
@@ -63,31 +65,26 @@ impl ForwardError {
 }
 
 impl PodService {
-    /// Whether a stream can be had from a container at this moment.
-    pub fn check_running(&self, id: &str) -> Result<(), ExecError> {
-        let handle = self.found(id).map_err(ExecError::Container)?;
-        let id = handle.id.to_string();
-        if runs(&handle.view.borrow().state) { Ok(()) } else { Err(ExecError::NotRunning { id }) }
+    /// Whether a connection can be had from a pod at this moment.
+    pub fn check_ready(&self, id: &str) -> Result<(), ForwardError> {
+        self.found_ready(id).map(drop)
     }
 
-    /// Whether a stream can be had from a pod at this moment.
-    pub fn check_ready(&self, id: &str) -> Result<(), ForwardError> {
-        let view = self.sandbox(id)?;
-        match view.state {
-            SandboxState::Ready { .. } => Ok(()),
-            _ => Err(ForwardError::NotRunning { id: view.id.to_string() }),
+    fn found_ready(&self, id: &str) -> Result<Arc<Pod>, ForwardError> {
+        let handle = self.sandbox_handle(id)?;
+        match handle.view.borrow().state {
+            SandboxState::Ready { .. } => Ok(handle.pod.clone()),
+            _ => Err(ForwardError::NotRunning { id: handle.pod.id.to_string() }),
         }
     }
 
     /// Runs a command with its streams in the caller's hands. Dropping the session kills what the command started.
     pub async fn exec(&self, id: &str, command: &[String], streams: Streams) -> Result<Session, ExecError> {
-        let handle = self.found(id).map_err(ExecError::Container)?;
+        let (handle, shim) = self.running(id).await?;
         let id = || handle.id.to_string();
         let Some(program) = command.first() else {
             return Err(ExecError::NoCommand { id: id() });
         };
-        self.check_running(handle.id.as_str())?;
-        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
         let wish = ExecWish {
             container: handle.id.as_str(),
             process: self.process(&handle.id, command, streams.terminal)?,
@@ -102,10 +99,7 @@ impl PodService {
 
     /// Joins the streams of a container's first process.
     pub async fn attach(&self, id: &str, streams: Streams) -> Result<Session, ExecError> {
-        let handle = self.found(id).map_err(ExecError::Container)?;
-        let id = || handle.id.to_string();
-        self.check_running(handle.id.as_str())?;
-        let shim = handle.pod.shim().await.map_err(|source| ExecError::NoShim { id: id(), source })?;
+        let (handle, shim) = self.running(id).await?;
         let wish = AttachWish {
             container: handle.id.as_str(),
             stdin: streams.stdin,
@@ -113,15 +107,14 @@ impl PodService {
             stderr: streams.stderr,
         };
         let session = shim.attach(&wish).await;
-        session.map_err(|source| ExecError::Attach { id: id(), source })
+        session.map_err(|source| ExecError::Attach { id: handle.id.to_string(), source })
     }
 
     /// A connection to `localhost:port` as the pod's containers see it, over IPv4, else IPv6.
     pub async fn port_forward(&self, id: &str, port: u16) -> Result<TcpStream, ForwardError> {
-        self.check_ready(id)?;
-        let handle = self.sandbox_handle(id)?;
-        let pin = handle.pod.netns();
-        let id = || handle.pod.id.to_string();
+        let pod = self.found_ready(id)?;
+        let pin = pod.netns();
+        let id = || pod.id.to_string();
         let mut failure = None;
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             let address = SocketAddr::new(ip, port);

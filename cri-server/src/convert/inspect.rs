@@ -29,8 +29,6 @@ pub(crate) struct PodFacts {
     pub(crate) handler: Option<Arc<Handler>>,
     /// JSON.
     pub(crate) oci_spec: Option<String>,
-    /// What the network plugins answered.
-    pub(crate) cni_result: Option<Value>,
 }
 
 pub(crate) fn container(view: &ContainerView, facts: ContainerFacts) -> BTreeMap<String, String> {
@@ -60,7 +58,7 @@ pub(crate) fn pod(view: &SandboxView, facts: PodFacts) -> BTreeMap<String, Strin
         "runtimeHandler": view.spec.runtime_handler,
         "config": config::pod(&view.spec),
         "runtimeSpec": parsed(facts.oci_spec),
-        "cniResult": facts.cni_result,
+        "cniResult": view.network.as_ref().map(|network| &network.result),
         "state": state,
         "why": why,
         "shimPid": view.shim_pid,
@@ -127,7 +125,9 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use std::path::PathBuf;
 
+    use pod_sandbox::NetworkView;
     use pod_sandbox::oci_spec::PrivilegedDevices;
+    use pod_sandbox::spec::{PortMapping, Protocol};
     use runtime_core::clock::Timestamp;
     use runtime_core::task::RuntimeOptions;
 
@@ -190,13 +190,17 @@ mod tests {
 
     #[test]
     fn a_pods_info_has_containerds_keys_and_ours() {
-        let facts = || PodFacts {
-            pid: Some(7),
-            handler: handler(),
-            oci_spec: Some(r#"{"linux":{}}"#.to_owned()),
-            cni_result: Some(json!({"Interfaces": {}})),
-        };
-        let info = value(&pod(&pod_view(SandboxState::Ready { since: Timestamp(8) }), facts()));
+        let facts =
+            || PodFacts { pid: Some(7), handler: handler(), oci_spec: Some(r#"{"linux":{}}"#.to_owned()) };
+        let mut view = pod_view(SandboxState::Ready { since: Timestamp(8) });
+        let network = NetworkView { ips: Vec::new(), result: json!({"Interfaces": {}}) };
+        view.network = Some(Arc::new(network));
+        let spec = Arc::make_mut(&mut view.spec);
+        spec.sysctls.insert("net.core.somaxconn".to_owned(), "2".to_owned());
+        let host_ip = Some([127, 0, 0, 1].into());
+        let mapping = PortMapping { protocol: Protocol::Udp, container_port: 53, host_port: 5353, host_ip };
+        spec.port_mappings.push(mapping);
+        let info = value(&pod(&view, facts()));
         assert_eq!((&info["pid"], &info["processStatus"]), (&json!(7), &json!("running")));
         assert_eq!((&info["netNamespaceClosed"], &info["image"]), (&json!(false), &json!("")));
         assert_eq!((&info["runtimeHandler"], &info["runtimeSpec"]), (&json!("runc"), &json!({"linux": {}})));
@@ -206,6 +210,9 @@ mod tests {
         assert_eq!(config["metadata"]["uid"], "0123456789abcdef0123456789abcdef");
         assert_eq!(config["labels"], json!(pod_config().labels));
         assert_eq!(config["linux"]["cgroup_parent"], "/kubepods/podu");
+        assert_eq!(config["linux"]["sysctls"], json!({"net.core.somaxconn": "2"}));
+        let mapping = json!({"protocol": 1, "container_port": 53, "host_port": 5353, "host_ip": "127.0.0.1"});
+        assert_eq!(config["port_mappings"], json!([mapping]));
         let options = &config["linux"]["security_context"]["namespace_options"];
         assert_eq!(*options, json!({"network": 2, "pid": 1}));
 

@@ -37,6 +37,14 @@ fn protocol(protocol: i32) -> Result<Protocol, ConvertError> {
     }
 }
 
+pub(super) fn protocol_message(protocol: Protocol) -> v1::Protocol {
+    match protocol {
+        Protocol::Tcp => v1::Protocol::Tcp,
+        Protocol::Udp => v1::Protocol::Udp,
+        Protocol::Sctp => v1::Protocol::Sctp,
+    }
+}
+
 fn port(what: &'static str, port: i32) -> Result<u16, ConvertError> {
     u16::try_from(port).map_err(|_| invalid(what, port, "is not a port"))
 }

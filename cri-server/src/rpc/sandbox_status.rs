@@ -26,7 +26,6 @@ fn facts(cri: &Cri, view: &SandboxView) -> PodFacts {
         pid: cri.pods.sandbox_pid(view),
         handler: cri.pods.handler_of(view.id.as_str()),
         oci_spec: cri.pods.sandbox_oci_spec(view.id.as_str()),
-        cni_result: view.network.as_ref().map(|network| network.result.clone()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::bandwidth::{self, BandwidthError};
 use crate::cgroup;
-use crate::spec::{PodSpec, PortMapping, Protocol};
+use crate::spec::{PodSpec, PortMapping};
 
 pub(super) fn of(id: &SandboxId, spec: &PodSpec) -> Result<BTreeMap<String, Value>, BandwidthError> {
     let mut wish = BTreeMap::new();
@@ -27,15 +27,10 @@ pub(super) fn of(id: &SandboxId, spec: &PodSpec) -> Result<BTreeMap<String, Valu
 }
 
 fn port(mapping: &PortMapping) -> Value {
-    let protocol = match mapping.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Sctp => "sctp",
-    };
     json!({
         "hostPort": mapping.host_port,
         "containerPort": mapping.container_port,
-        "protocol": protocol,
+        "protocol": mapping.protocol.as_str(),
         "hostIP": mapping.host_ip.map_or_else(String::new, |ip| ip.to_string()),
     })
 }
@@ -43,6 +38,7 @@ fn port(mapping: &PortMapping) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Protocol;
     use crate::spec::sample;
 
     #[test]

@@ -47,6 +47,17 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
 /// A port of the node that leads into the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
@@ -72,12 +83,7 @@ impl PortMapping {
 
 impl fmt::Display for PortMapping {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        };
-        write!(formatter, "{}/{protocol}", self.host_port)
+        write!(formatter, "{}/{}", self.host_port, self.protocol.as_str())
     }
 }
 

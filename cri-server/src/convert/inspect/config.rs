@@ -8,11 +8,12 @@ use cri_proto::v1;
 use pod_sandbox::ContainerView;
 use pod_sandbox::spec::{
     CapabilitySpec, ContainerSpec, DeviceSpec, ImageReference, LinuxResources, MountSpec, PodSpec,
-    SeccompSpec, SecuritySpec, UserSpec,
+    PortMapping, SeccompSpec, SecuritySpec, UserSpec,
 };
 use serde_json::{Map, Value, json};
 
 use super::super::container::mount_message;
+use super::super::network;
 use super::super::security;
 use super::super::signal;
 
@@ -113,6 +114,7 @@ pub(super) fn pod(spec: &PodSpec) -> Value {
         .with("privileged", spec.privileged);
     let mut linux = Message::default()
         .with("cgroup_parent", spec.cgroup_parent.as_str())
+        .with("sysctls", map(&spec.sysctls))
         .with_message("security_context", context);
     for (name, limits) in [("overhead", &spec.overhead), ("resources", &spec.resources)] {
         if let Some(limits) = limits {
@@ -123,6 +125,7 @@ pub(super) fn pod(spec: &PodSpec) -> Value {
         .with_message("metadata", metadata)
         .with("hostname", spec.hostname.as_str())
         .with_text("log_directory", spec.log_directory.as_deref().unwrap_or(Path::new("")))
+        .with("port_mappings", list(&spec.port_mappings, port_mapping))
         .with("labels", map(&spec.labels))
         .with("annotations", map(&spec.annotations))
         .with_message("linux", linux);
@@ -134,6 +137,14 @@ pub(super) fn pod(spec: &PodSpec) -> Value {
         config = config.with_message("dns_config", dns);
     }
     config.into()
+}
+
+fn port_mapping(mapping: &PortMapping) -> Message {
+    Message::default()
+        .with("protocol", network::protocol_message(mapping.protocol) as i32)
+        .with("container_port", mapping.container_port)
+        .with("host_port", mapping.host_port)
+        .with("host_ip", mapping.host_ip.map_or_else(String::new, |ip| ip.to_string()))
 }
 
 fn image_spec(image: &ImageReference) -> Message {
