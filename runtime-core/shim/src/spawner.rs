@@ -5,7 +5,7 @@
 //! every v1 hierarchy and forks on behalf of all others; v2 is told at the fork.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,9 +89,9 @@ fn run(mut place: Place, jobs: &Receiver<Job>, mut report: impl FnMut(PlaceError
             Ok(None) => {}
             Err(error) => tell(error),
         }
-        if let Err(unwanted) = answer.send(spawn.start()) {
-            // Whoever asked has given up.
-            let _ = unwanted.0.as_ref().map(end);
+        // Whoever asked may have given up.
+        if let Err(SendError(Ok(unwanted))) = answer.send(spawn.start()) {
+            end(&unwanted);
         }
     }
     place.leave();
