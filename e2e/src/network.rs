@@ -126,6 +126,12 @@ impl Network {
             .unwrap_or_else(|error| panic!("rename to {file}: {error}"));
     }
 
+    /// Takes one configuration file away.
+    pub fn remove(&self, file: &str) {
+        let path = self.conf_dir().join(file);
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("remove {}: {error}", path.display()));
+    }
+
     /// Takes all configuration away.
     pub fn clear(&self) {
         for entry in fs::read_dir(self.conf_dir()).expect("read the folder of networks").flatten() {
@@ -149,7 +155,8 @@ impl Network {
     /// The usual network with one more plugin at the end: the fault plugin, which does as it is told.
     pub fn with_fault(&self) -> Value {
         self.install_fault();
-        let fault = json!({"type": "fault", "control": self.control()});
+        let capabilities = json!({"portMappings": true, "bandwidth": true});
+        let fault = json!({"type": "fault", "control": self.control(), "capabilities": capabilities});
         self.conflist("1.0.0", &[self.bridge_plugin(), Self::portmap_plugin("nftables"), fault])
     }
 
@@ -165,9 +172,18 @@ impl Network {
 
     /// Pods on a link of their own each, without a bridge.
     pub fn point_to_point(&self) -> Value {
-        let ptp =
-            json!({"type": "ptp", "ipMasq": true, "ipMasqBackend": "nftables", "ipam": self.ipam(PTP_BYTE)});
-        self.conflist("0.4.0", &[ptp, Self::portmap_plugin("nftables")])
+        self.conflist("0.4.0", &[self.ptp_plugin(), Self::portmap_plugin("nftables")])
+    }
+
+    /// A second network beside the usual one: a link without a way out.
+    pub fn second(&self) -> Value {
+        let mut link = self.ptp_plugin();
+        link["ipam"]["routes"] = json!([]);
+        json!({"cniVersion": "1.0.0", "name": format!("{}-second", self.name()), "plugins": [link]})
+    }
+
+    fn ptp_plugin(&self) -> Value {
+        json!({"type": "ptp", "ipMasq": true, "ipMasqBackend": "nftables", "ipam": self.ipam(PTP_BYTE)})
     }
 
     /// The plugin `bridge` with addresses of `host-local`.
@@ -206,6 +222,12 @@ impl Network {
     /// The fault plugin behaves again.
     pub fn clear_fault(&self, command: &str) {
         let _ = fs::remove_file(self.control().join(format!("{command}.mode")));
+    }
+
+    /// The `config` that the fault plugin was last told at a command, and its `pod`.
+    pub fn last_told(&self, command: &str) -> Value {
+        let text = fixture::read(&self.control().join(format!("{command}.last")));
+        serde_json::from_str(&text).expect("what the plugin was told is JSON")
     }
 
     /// Makes the next call of the fault plugin that comes by `stage` (such as `cni-add.before`) stop there.

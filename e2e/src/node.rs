@@ -154,6 +154,15 @@ impl Node {
         self.resume();
     }
 
+    /// Replaces a line of the daemon's configuration, and starts the daemon anew with it.
+    pub fn reconfigure(&mut self, line: &str, replacement: &str) {
+        let path = self.folder.join("config.toml");
+        let config = fixture::read(&path);
+        assert_eq!(config.matches(line).count(), 1, "{line:?} is once in\n{config}");
+        fixture::write(&path, config.replace(line, replacement));
+        self.restart_daemon();
+    }
+
     /// Asks the daemon to stop, and waits until it has.
     pub fn stop_daemon(&mut self) {
         let Some(mut daemon) = self.daemon.take() else {

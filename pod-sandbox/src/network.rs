@@ -162,7 +162,8 @@ impl Networks {
             let name = || network.name.clone();
             let added = self.invoker.add(network, attachment).await;
             let added = added.map_err(|source| NetworkError::Attach { network: name(), source })?;
-            if added.result.pod_ips(&attachment.if_name).is_empty() {
+            // The pod's address is of the first; the others may be links without addresses.
+            if results.is_empty() && added.result.pod_ips(&attachment.if_name).is_empty() {
                 return Err(NetworkError::NoAddress {
                     network: name(),
                     interface: attachment.if_name.clone(),

@@ -1,6 +1,7 @@
 //! A CNI plugin that fails as it is told: `<control>/<COMMAND>.mode` says how, and without it the plugin behaves.
 //!
-//! `control` is a folder in its configuration. With `delegate`, it calls that plugin as if it were not there, and
+//! `control` is a folder in its configuration; what the plugin was last told at a command, and of which
+//! pod, lies there in `<COMMAND>.last`. With `delegate`, it calls that plugin as if it were not there, and
 //! stops before and after at the FIFOs `<control>/cni-<command>.before` and `.after` (see `src/fault.rs`). Without,
 //! it passes the previous result on.
 
@@ -24,11 +25,20 @@ fn main() -> ExitCode {
     let control =
         PathBuf::from(config["control"].as_str().expect("the configuration names a control folder"));
     let stage = format!("cni-{}", command.to_lowercase());
+    let told = json!({"pod": std::env::var("CNI_CONTAINERID").ok(), "config": config});
+    std::fs::write(control.join(format!("{command}.last")), told.to_string()).expect("keep what it was told");
 
     stop_at(&control.join(format!("{stage}.before")));
     let mode = std::fs::read_to_string(control.join(format!("{command}.mode"))).unwrap_or_default();
     let ended = match mode.as_str() {
         "" => behave(&command, config),
+        "second-address" => {
+            let mut result = config["prevResult"].clone();
+            let ips = result["ips"].as_array_mut().expect("the previous result has addresses");
+            ips.push(json!({"address": "fd00:6f72::7/64", "interface": ips[0]["interface"]}));
+            say(&result);
+            ExitCode::SUCCESS
+        }
         fault => misbehave(&command, fault),
     };
     stop_at(&control.join(format!("{stage}.after")));
