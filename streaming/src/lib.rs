@@ -14,6 +14,7 @@
 mod backend;
 mod channel;
 mod config;
+mod handshakes;
 mod headers;
 mod pipe;
 mod port_forward;

@@ -1,7 +1,7 @@
 //! The listening socket: URLs for the RPCs, one task a connection, and how many of these there may be.
 //!
-//! Clients without a token are counted apart and must get their request out in time, so that they can neither
-//! exhaust the server nor keep the others out.
+//! Clients without a token are counted apart and must get their request out in time; when there are too many, the one
+//! that has been silent for longest goes. So they can neither exhaust the server nor keep the others out.
 
 use std::convert::Infallible;
 use std::io::{self, Cursor};
@@ -21,10 +21,11 @@ use runtime_core::tasks::TaskGroup;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::handshakes::{Handshake, Handshakes};
 use crate::request::{AttachRequest, ExecRequest, PortForwardRequest};
 use crate::spdy::connection::{Limits, Stall, serve};
 use crate::token::{Request as Wanted, TokenError, Tokens};
@@ -32,7 +33,7 @@ use crate::upgrade::{Accepted, Door, Session};
 
 /// How long a client may take from connecting to the end of our answer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients that may be in their handshake at a time; more wait in the kernel's queue.
+/// Clients that may be in their handshake at a time.
 const MAX_HANDSHAKES: usize = 256;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HTTP_HEADERS: usize = 64;
@@ -105,11 +106,11 @@ struct Serving {
 }
 
 async fn accept(listener: TcpListener, serving: Arc<Serving>, tasks: TaskGroup) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Handshakes::new(MAX_HANDSHAKES);
     loop {
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let handshake = handshakes.enter();
                 let serving = Arc::clone(&serving);
                 tasks.spawn_endless("streaming connection", async move {
                     serving.client(stream, handshake).await
@@ -124,13 +125,13 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>, tasks: TaskGroup) 
 }
 
 impl Serving {
-    async fn client(&self, stream: TcpStream, handshake: OwnedSemaphorePermit) {
-        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.handshake(stream)).await;
-        drop(handshake);
+    async fn client(&self, stream: TcpStream, handshake: Handshake) {
+        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake.run(self.handshake(stream))).await;
         match opened {
-            Ok(Ok(Some(opened))) => self.session(opened).await,
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::debug!(error = chain(&error), "streaming handshake failed"),
+            Ok(Some(Ok(Some(opened)))) => self.session(opened).await,
+            Ok(Some(Ok(None))) => {}
+            Ok(None) => tracing::debug!("streaming handshake cut off: there are too many"),
+            Ok(Some(Err(error))) => tracing::debug!(error = chain(&error), "streaming handshake failed"),
             Err(_) => tracing::debug!("streaming handshake took too long"),
         }
     }

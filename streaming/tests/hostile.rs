@@ -190,3 +190,17 @@ async fn everything_ends_with_the_group() {
     assert_eq!(client.frame().await, None);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+/// The probes of a stuck client are ours, every five seconds: they do not count as life.
+#[tokio::test]
+async fn a_client_that_is_stuck_is_idle() {
+    let idle_timeout = Duration::from_secs(6);
+    let (stage, mut wings) = Stage::with_stdin_queue(1);
+    let (server, _tasks) = server(Config { idle_timeout, ..Config::default() }, stage).await;
+    let (mut client, process) = running(&server, &mut wings).await;
+    let input = data(3, false, &[0; 64 * 1024]);
+    // Until the server closes: the process takes nothing.
+    let stuck = async { while client.socket.write_all(&input).await.is_ok() {} };
+    soon("the end of an idle connection", stuck).await;
+    process.dropped().await;
+}

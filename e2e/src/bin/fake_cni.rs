@@ -26,7 +26,9 @@ fn main() -> ExitCode {
         PathBuf::from(config["control"].as_str().expect("the configuration names a control folder"));
     let stage = format!("cni-{}", command.to_lowercase());
     let told = json!({"pod": std::env::var("CNI_CONTAINERID").ok(), "config": config});
-    std::fs::write(control.join(format!("{command}.last")), told.to_string()).expect("keep what it was told");
+    std::fs::File::create(control.join(format!("{command}.last")))
+        .and_then(|mut file| file.write_all(told.to_string().as_bytes()))
+        .expect("keep what it was told");
 
     stop_at(&control.join(format!("{stage}.before")));
     let mode = std::fs::read_to_string(control.join(format!("{command}.mode"))).unwrap_or_default();

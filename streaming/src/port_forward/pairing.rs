@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Offer};
+use crate::channel::{Channel, Offer, Outbound};
 
 /// Clients count their requests; nothing longer makes sense.
 const MAX_REQUEST_ID: usize = 64;
 
 pub(crate) struct PairedStreams {
     pub(crate) port: u16,
-    pub(crate) error: Channel,
+    /// What a client sends on it is swallowed: nothing is to come.
+    pub(crate) error: Outbound,
     pub(crate) data: Channel,
 }
 
 /// A stream that waits for the other one.
 pub(crate) enum Half {
-    Error(Channel),
+    Error(Outbound),
     Data(Channel, u16),
 }
 
@@ -55,7 +56,7 @@ impl Pairing {
             (None, kind) => {
                 let channel = offer.accept();
                 let half = match kind {
-                    Kind::Error => Half::Error(channel),
+                    Kind::Error => Half::Error(channel.outbound),
                     Kind::Data => Half::Data(channel, port),
                 };
                 self.waiting.insert(request, (half, Instant::now() + self.limit));
@@ -65,7 +66,7 @@ impl Pairing {
                 Some(PairedStreams { port, error, data: offer.accept() })
             }
             (Some((Half::Data(data, port), _)), Kind::Error) => {
-                Some(PairedStreams { port, error: offer.accept(), data })
+                Some(PairedStreams { port, error: offer.accept().outbound, data })
             }
             (Some(same @ ((Half::Error(_), _) | (Half::Data(..), _))), Kind::Error | Kind::Data) => {
                 tracing::debug!(stream = offer.id, "stream refused: its pair has one like it");

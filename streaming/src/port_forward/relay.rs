@@ -25,7 +25,7 @@ pub(crate) async fn forward(pair: PairedStreams, sandbox: Arc<str>, backend: Arc
             match relay(data, from_pod, to_pod).await {
                 Ok(()) => {
                     // The client may have left already.
-                    let _ = error.outbound.finish().await;
+                    let _ = error.finish().await;
                     return;
                 }
                 Err(error) => chain(&error),
@@ -39,11 +39,10 @@ pub(crate) async fn forward(pair: PairedStreams, sandbox: Arc<str>, backend: Arc
 }
 
 /// Tells why on the error stream and ends it. The data stream was broken off when it was dropped.
-pub(crate) async fn fail(error: Channel, why: &str) {
-    let mut outbound = error.outbound;
+pub(crate) async fn fail(mut error: Outbound, why: &str) {
     // The client may have left already.
-    if outbound.send(why.to_owned().into()).await.is_ok() {
-        let _ = outbound.finish().await;
+    if error.send(why.to_owned().into()).await.is_ok() {
+        let _ = error.finish().await;
     }
 }
 

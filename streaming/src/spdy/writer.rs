@@ -25,6 +25,8 @@ pub(crate) struct Writer<W> {
     headers: HeaderWriter,
     batch: Vec<u8>,
     last_accepted: u32,
+    /// Whether the batch holds anything but probes.
+    carries: bool,
 }
 
 enum Turn {
@@ -41,7 +43,7 @@ enum Next {
 impl<W: AsyncWrite + Unpin> Writer<W> {
     pub(crate) fn new(io: W, queues: Queues, activity: Arc<Activity>) -> Result<Self, WriteError> {
         let headers = HeaderWriter::new()?;
-        Ok(Self { io, queues, activity, headers, batch: Vec::new(), last_accepted: 0 })
+        Ok(Self { io, queues, activity, headers, batch: Vec::new(), last_accepted: 0, carries: false })
     }
 
     /// Writes until it is told to close; then the writing side is closed and all is with the kernel.
@@ -56,7 +58,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.io.write_all(&self.batch).await?;
             self.io.flush().await?;
             self.batch.clear();
-            self.activity.touch();
+            // A client that neither sends nor gets anything is idle, however often it is probed.
+            if std::mem::take(&mut self.carries) {
+                self.activity.touch();
+            }
             if next == Next::Stop {
                 self.io.shutdown().await?;
                 return Ok(());
@@ -80,6 +85,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn encode(&mut self, turn: Turn) -> Result<Next, WriteError> {
+        self.carries |= !matches!(turn, Turn::Signal(Signal::Probe));
         let batch = &mut self.batch;
         match turn {
             Turn::Outgoing(Outgoing::Data { stream, bytes }) => {
