@@ -28,7 +28,12 @@ pub(crate) fn end(container_id: &str, bin_dirs: &[PathBuf]) -> io::Result<usize>
         let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { continue };
         let Ok(process) = pidfd::open(pid) else { continue };
-        if has_variable(pid, &variable) && is_plugin(pid, bin_dirs) && kill(pid, &process) {
+        // In this order: reading a process's memory waits for whatever it does with it, and containers are no plugins.
+        if is_beside_us(pid)
+            && is_plugin(pid, bin_dirs)
+            && has_variable(pid, &variable)
+            && kill(pid, &process)
+        {
             tracing::info!(container = container_id, %pid, "ended a CNI plugin of a former daemon");
             killed.push(process);
         }
@@ -38,6 +43,12 @@ pub(crate) fn end(container_id: &str, bin_dirs: &[PathBuf]) -> io::Result<usize>
         wait(process, deadline)?;
     }
     Ok(killed.len())
+}
+
+/// Whether it sees the processes that we see. Plugins are never put into a namespace by us.
+fn is_beside_us(pid: Pid) -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    namespace("self").is_some_and(|ours| namespace(&pid.to_string()) == Some(ours))
 }
 
 fn has_variable(pid: Pid, variable: &[u8]) -> bool {

@@ -80,7 +80,9 @@ impl Plugins<'_> {
             source,
         })?;
         let stderr = ending(&run.stderr);
-        tracing::debug!(plugin = name, command = %call.command, network = call.network.name, stderr, "called");
+        let (command, network, container) =
+            (call.command, &call.network.name, call.attachment.map(|at| &at.container_id));
+        tracing::debug!(plugin = name, %command, network, container, stderr, "called");
         match run.end {
             End::Exit(Exit::Code(0)) if call.command == Command::Add => call.result(name, &run).map(Some),
             End::Exit(Exit::Code(0)) => Ok(None),

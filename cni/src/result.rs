@@ -120,13 +120,16 @@ impl CniResult {
     }
 
     /// The addresses of the interface with this name in the pod, in the plugin's order: the first is the primary one.
-    /// An address without an interface is the pod's too, plugins that report no interfaces mean that.
+    /// An address without an interface is the pod's too, plugins that report no interfaces mean that; and when no
+    /// interface is said to be in a namespace, the name alone counts.
     #[must_use]
     pub fn pod_ips(&self, if_name: &str) -> Vec<IpAddr> {
+        let located = self.interfaces.iter().any(|one| one.name == if_name && !one.sandbox.is_empty());
         let mut ips = Vec::new();
         for config in &self.ips {
             let interface = config.interface.and_then(|index| self.interfaces.get(index));
-            let of_pod = interface.is_none_or(|one| one.name == if_name && !one.sandbox.is_empty());
+            let of_pod =
+                interface.is_none_or(|one| one.name == if_name && !(located && one.sandbox.is_empty()));
             if of_pod && !ips.contains(&config.address.ip) {
                 ips.push(config.address.ip);
             }

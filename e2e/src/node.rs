@@ -3,6 +3,7 @@
 //! Dropping a node removes its pods and images over the CRI, stops the daemon and panics when anything of it is
 //! left. When the test has failed already, it prints the logs instead and takes everything away by force.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -216,7 +217,7 @@ impl Node {
 
     /// What there is in the network of pods that run or have run: one line each.
     pub fn network_left(&self) -> Vec<String> {
-        leak::network::find(&self.network.marks(), &self.cri.seen())
+        leak::network::find(&self.network.marks(), &self.ids())
     }
 
     /// The node's folder: everything of it lies below.
@@ -239,6 +240,14 @@ impl Node {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
 
+    /// All that clients have seen, and all that the daemon has named: pods that failed or were never answered, too.
+    fn ids(&self) -> BTreeSet<String> {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let words = log.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.cri.seen().into_iter().chain(words.filter(is_id).map(str::to_owned)).collect()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.join("orlop.log")
     }
@@ -249,7 +258,7 @@ impl Node {
             root: self.folder.join("root"),
             state: self.folder.join("run"),
             cgroup_parent: self.cgroup_parent.clone(),
-            ids: self.cri.seen(),
+            ids: self.ids(),
             network: self.network.marks(),
             daemon: self.daemon.as_ref().map(Child::id),
             allowed: self.daemon.iter().chain(self.registry.server()).map(Child::id).collect(),

@@ -108,12 +108,15 @@ pub fn all() -> Vec<Process> {
     pids.filter_map(look).filter(|process| process.state != 'Z').collect()
 }
 
-/// All processes that name `folder` in their command line or have it as their working directory or root.
+/// All processes that name `folder` in their command line or environment (as all CNI plugins of a node do), or have it
+/// as their working directory or root.
 pub fn under(folder: &Path) -> Vec<Process> {
     let name = folder.to_string_lossy().into_owned();
     let lives_there = |process: &Process| {
         let link = |what: &str| fs::read_link(format!("/proc/{}/{what}", process.pid)).ok();
+        let environment = || fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
         process.command.contains(&name)
+            || String::from_utf8_lossy(&environment()).contains(&name)
             || [link("cwd"), link("root")].into_iter().flatten().any(|path| path.starts_with(folder))
     };
     all().into_iter().filter(lives_there).collect()

@@ -14,9 +14,9 @@ const MODES: [(&str, &str); 7] = [
     ("silent", "no answer but this line"),
     ("crash", "signal"),
     ("garbage", "JSON"),
-    ("empty", ""),
-    ("babble", ""),
-    ("hang", ""),
+    ("empty", "no CNI result"),
+    ("babble", "wrote more than"),
+    ("hang", "did not finish ADD within 10s"),
 ];
 /// The ways in which a DEL can go wrong: what it answers does not matter.
 const DEL_MODES: [&str; 4] = ["fail", "silent", "crash", "hang"];

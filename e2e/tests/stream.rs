@@ -36,7 +36,7 @@ fn exec_carries_input_both_outputs_and_the_exit_code() {
     let answer = with_input(&crictl, &["exec", "-i", &id, "sh"], b"echo out; echo err >&2; exit 7\n");
     assert_eq!(process::text(&answer.stdout), "out\n");
     let stderr = process::text(&answer.stderr);
-    assert!(stderr.contains("err") && stderr.contains('7'), "{stderr}");
+    assert!(stderr.lines().any(|line| line == "err") && stderr.contains("exit code 7"), "{stderr}");
     assert!(!answer.status.success());
 
     // The end of the input is the end of `cat`, and every byte has come back by then.
@@ -199,7 +199,7 @@ fn a_client_that_vanishes_takes_its_command_along_and_nothing_else() {
 }
 
 #[test]
-fn a_url_is_good_for_one_use_and_nothing_is_given_for_what_does_not_run() {
+fn a_url_cannot_be_guessed_and_nothing_is_given_for_what_does_not_run() {
     let node = Node::start();
     let pod = node.run_pod("urls");
     let id = pod.start_sh("main", "sleep 3600");

@@ -36,6 +36,10 @@ pub(crate) enum Outgoing {
     Finish {
         stream: u32,
     },
+    /// Broken off, but not before what was sent until then.
+    BreakOff {
+        stream: u32,
+    },
     /// Nothing follows: say good-bye and close the writing side.
     Close,
 }
@@ -310,6 +314,16 @@ impl Outbound {
         self.link.finish_sending(self.id);
         Ok(())
     }
+
+    /// Breaks the stream off after all that was sent: a reset at once, as a drop does it, would overtake that.
+    pub(crate) async fn break_off(mut self) -> Result<(), SendError> {
+        self.open = false;
+        if !self.link.forget(self.id) {
+            return Err(SendError::Reset);
+        }
+        let broken = Outgoing::BreakOff { stream: self.id };
+        self.link.outgoing.send(broken).await.map_err(|_| SendError::Closed)
+    }
 }
 
 impl Drop for Outbound {
@@ -334,6 +348,19 @@ mod tests {
 
     fn accepted(link: &Link, id: u32) -> Channel {
         link.open(id, Headers::default(), false).unwrap().accept()
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_goes_before_the_break() {
+        let (link, mut queues) = Link::new(10);
+        let Channel { mut outbound, .. } = accepted(&link, 1);
+        outbound.send(Bytes::from_static(b"last words")).await.unwrap();
+        outbound.break_off().await.unwrap();
+        assert!(matches!(queues.outgoing.recv().await, Some(Outgoing::Data { stream: 1, .. })));
+        assert!(matches!(queues.outgoing.recv().await, Some(Outgoing::BreakOff { stream: 1 })));
+        assert!(link.is_empty());
+        assert_eq!(queues.signals.recv().await, Some(Signal::Accept { stream: 1 }));
+        assert!(queues.signals.try_recv().is_err(), "and no reset overtakes it");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@
 //! and session are parts of its one task, so whatever ends it drops the [`Process`] at once. The session layer sees
 //! `channel` and `headers` only: another transport has to feed these and to write `Outgoing` and `Signal`.
 
+mod activity;
 mod backend;
 mod channel;
 mod config;

@@ -3,7 +3,6 @@
 //! No flow control: the peers (moby/spdystream) neither send nor heed WINDOW_UPDATE, so a server that kept to send
 //! windows would stall after 64 KiB. It is parsed and ignored, and never sent.
 
-mod activity;
 pub(crate) mod connection;
 mod dictionary;
 mod frame;

@@ -117,9 +117,15 @@ async fn random_bytes_never_do_harm() {
             state ^= state << 17;
             bytes.extend(state.to_be_bytes());
         }
-        // Half of them look like control frames, the others like data for any stream.
-        bytes[0] = if state.is_multiple_of(2) { 0x80 } else { 0 };
-        bytes[1] = if state.is_multiple_of(2) { 3 } else { 0 };
+        // Short frames, so that many of them are looked into: half control frames of any kind, half data of any stream.
+        for frame in bytes.chunks_mut(24) {
+            let [first, second, third, kind, .., high, middle, low] = &mut frame[..8] else {
+                panic!("eight bytes")
+            };
+            (*high, *middle, *low) = (0, 0, 16);
+            (*first, *second, *third) = if *kind & 1 == 0 { (0x80, 3, 0) } else { (0, 0, 0) };
+            *kind = *kind / 2 % 12;
+        }
         // The server may close while we still send.
         let _ = client.socket.write_all(&bytes).await;
         drop(client);

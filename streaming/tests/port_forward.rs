@@ -146,3 +146,19 @@ async fn streams_are_limited_and_can_be_opened_again_after_others_ended() {
     let stream = client.syn(&headers).await;
     assert_eq!(client.frame().await, Some(Frame::Reply { stream }));
 }
+
+/// As older clients, which close only when they are told that the connection is over.
+#[tokio::test]
+async fn a_client_that_says_nothing_more_is_not_waited_for() {
+    let (stage, mut wings) = Stage::new();
+    let (server, _tasks) = server(Config::default(), stage).await;
+    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
+    let pair = client.pair(80, "0").await;
+    replied(&mut client, pair).await;
+    let mut pod = connection(&mut wings.connections, 80).await;
+    pod.write_all(b"all there is").await.unwrap();
+    pod.shutdown().await.unwrap();
+    assert_eq!(client.until_finished(pair.1).await, b"all there is");
+    assert_eq!(client.until_finished(pair.0).await, b"", "the error stream ends without an error");
+    assert_eq!(soon("the end", pod.read_to_end(&mut Vec::new())).await.unwrap(), 0);
+}

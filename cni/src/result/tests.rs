@@ -45,6 +45,11 @@ fn the_pods_addresses_are_those_of_its_interface_in_order() {
     let old =
         json!({ "cniVersion": "0.3.1", "ips": [{ "version": "4", "address": "10.1.0.2/16" }], "dns": null });
     assert_eq!(ips(&old), ["10.1.0.2"]);
+    let nowhere = json!({
+        "interfaces": [{ "name": "cali1" }, { "name": "eth0" }],
+        "ips": [{ "interface": 0, "address": "10.1.0.1/16" }, { "interface": 1, "address": "10.1.0.2/16" }],
+    });
+    assert_eq!(ips(&nowhere), ["10.1.0.2"], "a plugin that says nothing of namespaces");
     assert_eq!(ips(&json!({})), [""; 0]);
     assert_eq!(ips(&json!({ "interfaces": null, "ips": null, "routes": null })), [""; 0]);
 }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use runtime_core::error::chain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::activity::Activity;
 use crate::backend::Backend;
 use crate::channel::{CHUNK_BYTES, Channel, Inbound, Outbound};
 use crate::pipe::Received;
@@ -15,6 +16,8 @@ use crate::port_forward::pairing::PairedStreams;
 
 /// How long the backend may take to connect; a packet filter may swallow every attempt.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client that sends nothing is waited for when the pod has closed. Older clients close only after us.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 pub(crate) async fn forward(pair: PairedStreams, sandbox: Arc<str>, backend: Arc<dyn Backend>) {
     let PairedStreams { port, error, data } = pair;
@@ -53,8 +56,9 @@ where
     W: AsyncWrite + Unpin,
 {
     let Channel { inbound, outbound } = data;
+    let activity = Activity::new();
     let (mut upload, mut download) =
-        (std::pin::pin!(upload(inbound, to_pod)), std::pin::pin!(download(from_pod, outbound)));
+        (std::pin::pin!(upload(inbound, to_pod, &activity)), std::pin::pin!(download(from_pod, outbound)));
     tokio::select! {
         // Cancel-safe: the other arm is polled on below, or the pair ends.
         end = &mut upload => match end {
@@ -65,8 +69,13 @@ where
         // Cancel-safe: the other arm is polled on below, or the pair ends.
         result = &mut download => {
             result?;
-            // How the upload ends makes no difference any more.
-            let _ = upload.await;
+            activity.touch();
+            tokio::select! {
+                // Cancel-safe: the pair ends. How the upload ends makes no difference any more.
+                _ = upload => {}
+                // Cancel-safe: a timer.
+                () = activity.idle(LAST_WORDS) => {}
+            }
             Ok(())
         }
     }
@@ -77,10 +86,11 @@ enum Upload {
     Reset,
 }
 
-async fn upload(mut inbound: Inbound, mut to_pod: impl AsyncWrite + Unpin) -> Upload {
+async fn upload(mut inbound: Inbound, mut to_pod: impl AsyncWrite + Unpin, activity: &Activity) -> Upload {
     loop {
         match inbound.next().await {
             Received::Data(bytes) => {
+                activity.touch();
                 if let Err(error) = to_pod.write_all(&bytes).await {
                     tracing::debug!(error = chain(&error), "the pod takes no more");
                     return Upload::Finished;
@@ -102,9 +112,17 @@ async fn download(mut from_pod: impl AsyncRead + Unpin, mut outbound: Outbound) 
         buffer.reserve(CHUNK_BYTES);
         let read = tokio::select! {
             // Cancel-safe: bytes are read or stay in the connection.
-            read = from_pod.read_buf(&mut buffer) => read.map_err(RelayError)?,
+            read = from_pod.read_buf(&mut buffer) => read,
             // Cancel-safe: it only waits. The upload may be over and so not notice.
             () = outbound.broken_off() => return Ok(()),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                // The client may be gone, and the failure is told anyway.
+                let _ = outbound.break_off().await;
+                return Err(RelayError(error));
+            }
         };
         // A client that wants no more ends the pair, which is no failure of it.
         if read == 0 {

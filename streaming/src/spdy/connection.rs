@@ -17,8 +17,8 @@ use runtime_core::error::chain;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::activity::Activity;
 use crate::channel::{Link, Offers, Signal};
-use crate::spdy::activity::Activity;
 pub(crate) use crate::spdy::reader::Stall;
 use crate::spdy::reader::{Hangup, ReadError, Reader};
 use crate::spdy::writer::{WriteError, Writer};

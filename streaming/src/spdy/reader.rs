@@ -14,9 +14,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::channel::{CHUNK_BYTES, Finished, Link, Offer, ResetReason, Signal};
 use crate::pipe::Pipe;
-use crate::spdy::activity::Activity;
 use crate::spdy::frame::{FIN, FrameError, FrameHead, Kind, UNIDIRECTIONAL, take_stream, take_u32};
 use crate::spdy::header_block::{HeaderReader, InflateError};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::activity::Activity;
 use crate::channel::{Outgoing, Queues, ResetReason, Signal};
-use crate::spdy::activity::Activity;
 use crate::spdy::frame::{Kind, write_control, write_data_head};
 use crate::spdy::header_block::HeaderWriter;
 
@@ -93,6 +93,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 batch.extend(&bytes);
             }
             Turn::Outgoing(Outgoing::Finish { stream }) => write_data_head(stream, true, 0, batch),
+            Turn::Outgoing(Outgoing::BreakOff { stream }) => {
+                let status = code(ResetReason::Cancelled);
+                write_control(Kind::RstStream, &[&stream.to_be_bytes(), &status.to_be_bytes()], batch);
+            }
             Turn::Outgoing(Outgoing::Close) => {
                 self.go_away(GOODBYE);
                 return Ok(Next::Stop);
