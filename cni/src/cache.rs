@@ -3,6 +3,7 @@
 //!
 //! A file is written beside its place and renamed. What cannot be read is as good as absent.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -59,10 +60,16 @@ impl CacheFile {
         }
     }
 
-    /// Removes the file. One that stays does no harm: the next ADD of this name replaces it.
+    /// Removes the file, and what a writer that was killed left beside it. One that stays does no harm: the next ADD of
+    /// this name replaces it.
     pub(crate) async fn remove(&self) {
         let path = self.path.clone();
-        let removed = tokio::task::spawn_blocking(move || fs::remove_file(path)).await;
+        let removed = tokio::task::spawn_blocking(move || {
+            // Mostly there is none.
+            let _ = fs::remove_file(beside(&path));
+            fs::remove_file(path)
+        });
+        let removed = removed.await;
         match removed.map_err(io::Error::other).flatten() {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %self.path.display(), %error, "a CNI result that was kept cannot be removed");
@@ -89,14 +96,18 @@ fn content(network: &Network, at: &Attachment, result: &Value) -> Value {
     content
 }
 
+/// Where a file is written before it has its name. A leading dot: no key begins so.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
+}
+
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // One writer per attachment, so the name is free but for what a crash left. A leading dot: no key begins so.
-    let name = path.file_name().unwrap_or_default();
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    let beside = folder.join(beside);
+    // One writer per attachment, so the name is free but for what a crash left.
+    let beside = beside(path);
     let mut file: File =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     let renamed = file.write_all(content).and_then(|()| fs::rename(&beside, path));

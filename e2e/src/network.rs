@@ -160,14 +160,17 @@ impl Network {
         self.conflist("1.0.0", &[self.bridge_plugin(), Self::portmap_plugin("nftables"), fault])
     }
 
-    /// The usual network whose bridge plugin is called by the fault plugin, with barriers before and after.
+    /// The usual network whose plugins are called by the fault plugin, with barriers before and after each.
     pub fn gated(&self) -> Value {
         self.install_fault();
-        let mut gate = self.bridge_plugin();
-        gate["type"] = "fault".into();
-        gate["control"] = json!(self.control());
-        gate["delegate"] = "bridge".into();
-        self.conflist("1.0.0", &[gate, Self::portmap_plugin("nftables")])
+        let gate = |mut plugin: Value| {
+            plugin["delegate"] = plugin["type"].take();
+            plugin["type"] = "fault".into();
+            plugin["control"] = json!(self.control());
+            plugin
+        };
+        let plugins = [self.bridge_plugin(), Self::portmap_plugin("nftables")];
+        self.conflist("1.0.0", &plugins.map(gate))
     }
 
     /// Pods on a link of their own each, without a bridge.

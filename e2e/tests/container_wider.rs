@@ -211,6 +211,12 @@ fn new_limits_are_in_force_reported_and_kept() {
         cpu_shares: shares,
         ..Default::default()
     };
+    let quota = cri::LinuxContainerResources {
+        cpu_quota: 30_000,
+        cpu_period: 60_000,
+        cpuset_cpus: "0".to_owned(),
+        ..Default::default()
+    };
     let reported = |node: &Node| {
         let limits =
             node.cri().container(&id).expect("status").resources.and_then(|it| it.linux).expect("limits");
@@ -228,6 +234,10 @@ fn new_limits_are_in_force_reported_and_kept() {
     cri.update(&id, wish(96 << 20, 300)).expect("while it runs");
     assert_eq!(in_force("memory/memory.limit_in_bytes"), (96 << 20).to_string());
     assert_eq!(in_force("cpu/cpu.shares"), "300");
+    cri.update(&id, quota).expect("another kind of limit");
+    assert_eq!(in_force("cpu/cpu.cfs_quota_us"), "30000");
+    assert_eq!(in_force("cpu/cpu.cfs_period_us"), "60000");
+    assert_eq!(in_force("cpuset/cpuset.cpus"), "0");
     assert_eq!(reported(&node), (96 << 20, 300));
     let info = cri.container_info(&id).expect("info");
     assert_eq!(info["runtimeSpec"]["linux"]["resources"]["memory"]["limit"], 96 << 20);

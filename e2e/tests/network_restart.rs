@@ -1,15 +1,30 @@
 //! kill -9 of the daemon while a CNI plugin works: the pod is made or undone, never half of it.
 //!
-//! The gate (`Network::gated`) stops before or after the real plugin; it is let go before or after the daemon is back.
+//! The gates (`Network::gated`) stop before or after each real plugin; they are let go before or after the daemon is
+//! back.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cri_proto::v1::PodSandboxState;
+use cri_proto::v1::{PodSandboxConfig, PodSandboxState, PortMapping};
 use e2e::network::DEFAULT_FILE;
 use e2e::node::Node;
 use e2e::pod::{Pod, net_container};
 use e2e::witness::{COUNT, ORDERS, Witness, killed_at};
 use e2e::{fixture, wait, web};
+
+const ADD_STAGES: [&str; 4] =
+    ["cni-add-bridge.before", "cni-add-bridge.after", "cni-add-portmap.before", "cni-add-portmap.after"];
+const DEL_STAGES: [&str; 4] =
+    ["cni-del-portmap.before", "cni-del-portmap.after", "cni-del-bridge.before", "cni-del-bridge.after"];
+
+/// With a host port, so that every plugin has something to make and to give back.
+fn pod_config(node: &Node, name: &str) -> PodSandboxConfig {
+    let mut config = node.net_pod_config(&fixture::unique(name));
+    let (container_port, host_port) = (web::PORT.into(), node.network().host_port(0).into());
+    config.port_mappings = vec![PortMapping { container_port, host_port, ..Default::default() }];
+    config
+}
 
 fn gated() -> Node {
     let node = Node::start();
@@ -27,10 +42,10 @@ fn assert_nothing_is_left(node: &Node, what: &str) {
 fn killed_while_a_network_is_made() {
     let mut node = gated();
     let witness = Witness::start(&node);
-    for stage in ["cni-add.before", "cni-add.after"] {
+    for stage in ADD_STAGES {
         for order in ORDERS {
             let at = format!("{stage} {order:?}");
-            let config = node.net_pod_config(&fixture::unique("made"));
+            let config = pod_config(&node, "made");
             let asked = config.clone();
             let reached = killed_at(&mut node, stage, order, move |cri| drop(cri.run_pod(&asked)));
             assert!(reached, "no plugin came by {stage}");
@@ -38,6 +53,7 @@ fn killed_while_a_network_is_made() {
             assert_eq!(node.cri().pod(&id).unwrap().state(), PodSandboxState::SandboxReady);
             let pod = Pod::known(&node, id, config);
             web::serve(&pod);
+            web::wait_served(&pod, SocketAddr::from((Ipv4Addr::LOCALHOST, node.network().host_port(0))));
             witness.check(&node);
             node.cri().stop_pod(&pod.id).unwrap_or_else(|status| panic!("{at}: {status}"));
             node.cri().remove_pod(&pod.id).unwrap();
@@ -50,9 +66,9 @@ fn killed_while_a_network_is_made() {
 #[test]
 fn killed_while_a_network_is_made_and_never_asked_again() {
     let mut node = gated();
-    for stage in ["cni-add.before", "cni-add.after"] {
+    for stage in ADD_STAGES {
         for order in ORDERS {
-            let config = node.net_pod_config(&fixture::unique("forgotten"));
+            let config = pod_config(&node, "forgotten");
             let reached = killed_at(&mut node, stage, order, move |cri| drop(cri.run_pod(&config)));
             assert!(reached, "no plugin came by {stage}");
             for pod in node.cri().pods().unwrap() {
@@ -70,10 +86,10 @@ fn killed_while_a_network_is_given_back() {
     let mut node = gated();
     let witness = Witness::start(&node);
     for verb in ["stop pod", "remove pod"] {
-        for stage in ["cni-del.before", "cni-del.after"] {
+        for stage in DEL_STAGES {
             for order in ORDERS {
                 let at = format!("{verb} at {stage} {order:?}");
-                let pod = node.run_net_pod(&fixture::unique("given-back"));
+                let pod = node.run_pod_as(pod_config(&node, "given-back"));
                 pod.start(&net_container("count", &["sh", "-c", COUNT]));
                 let id = pod.id.clone();
                 let reached = killed_at(&mut node, stage, order, move |cri| {

@@ -2,7 +2,7 @@
 //!
 //! `control` is a folder in its configuration; what the plugin was last told at a command, and of which
 //! pod, lies there in `<COMMAND>.last`. With `delegate`, it calls that plugin as if it were not there, and
-//! stops before and after at the FIFOs `<control>/cni-<command>.before` and `.after` (see `src/fault.rs`). Without,
+//! stops before and after at the FIFOs `<control>/cni-<command>-<delegate>.before` and `.after` (see `src/fault.rs`). Without,
 //! it passes the previous result on.
 
 use std::io::{Read, Write};
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     let config: Value = serde_json::from_slice(&input).expect("the configuration is JSON");
     let control =
         PathBuf::from(config["control"].as_str().expect("the configuration names a control folder"));
-    let stage = format!("cni-{}", command.to_lowercase());
+    let delegate = config["delegate"].as_str().map(|plugin| format!("-{plugin}")).unwrap_or_default();
+    let stage = format!("cni-{}{delegate}", command.to_lowercase());
     let told = json!({"pod": std::env::var("CNI_CONTAINERID").ok(), "config": config});
     std::fs::File::create(control.join(format!("{command}.last")))
         .and_then(|mut file| file.write_all(told.to_string().as_bytes()))
