@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use streaming::Config;
 use support::backend::{CLOSED_PORT, Stage};
-use support::client::{Client, Frame, data, ping, reset};
+use support::client::{Client, Encoder, Frame, data, ping, reset};
 use support::{forward, server, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -54,6 +54,47 @@ async fn pairs_live_and_fail_on_their_own() {
         assert_eq!(client.until_finished(pair.1).await, word);
         assert_eq!(client.until_finished(pair.0).await, b"", "no error");
     }
+}
+
+#[tokio::test]
+async fn a_client_cut_off_at_any_byte_leaves_no_connection() {
+    let (stage, mut wings) = Stage::new();
+    let (server, _tasks) = server(Config::default(), stage).await;
+    let mut encoder = Encoder::new();
+    let mut session = Vec::new();
+    let mut pairs_complete = Vec::new();
+    for (first, request) in [(1, "0"), (5, "1")] {
+        for (stream, kind) in [(first, "error"), (first + 2, "data")] {
+            let headers = [("streamtype", kind), ("port", "80"), ("requestid", request)];
+            session.extend(encoder.syn(stream, &headers));
+        }
+        pairs_complete.push(session.len());
+        session.extend(data(first + 2, false, b"some input"));
+    }
+    session.extend(ping(1));
+    session.extend(data(3, true, b""));
+    session.extend(reset(7));
+
+    for length in 0..=session.len() {
+        let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
+        client.send(&session[..length]).await;
+        let mut pods = Vec::new();
+        for _ in pairs_complete.iter().filter(|complete| **complete <= length) {
+            pods.push(connection(&mut wings.connections, 80).await);
+        }
+        drop(client);
+        for mut pod in pods {
+            let mut got = Vec::new();
+            soon("the end in the pod", pod.read_to_end(&mut got)).await.unwrap();
+            assert!(b"some input".starts_with(&got), "cut at {length}: {got:?}");
+            let talk = async { while pod.write_all(b"is anybody there?").await.is_ok() {} };
+            soon("the end of the other half", talk).await;
+        }
+    }
+    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
+    let pair = client.pair(80, "0").await;
+    replied(&mut client, pair).await;
+    connection(&mut wings.connections, 80).await;
 }
 
 #[tokio::test]
