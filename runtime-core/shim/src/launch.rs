@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use runtime_sys::pidfd::{self, Exit};
-use runtime_sys::spawn::{Group, Spawn, Stdio};
+use runtime_sys::spawn::{Spawn, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
@@ -169,7 +169,6 @@ impl Pipes {
 fn command(spec: &LaunchSpec) -> Spawn {
     let mut command = Spawn::new(&spec.binary)
         .directory(&spec.bundle)
-        .group(Group::Own)
         .arg("-namespace")
         .arg(&spec.namespace)
         .arg("-address")

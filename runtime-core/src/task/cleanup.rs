@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use runtime_sys::pidfd::{self, Exit};
-use runtime_sys::spawn::{Group, Spawn, Stdio};
+use runtime_sys::spawn::{Spawn, Stdio};
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
@@ -32,7 +32,6 @@ pub(super) async fn run_delete(
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.to_string()))?;
     let child = Spawn::new(binary)
         .directory(bundle)
-        .group(Group::Own)
         .inherit_env("PATH")
         .args(["-namespace", &config.namespace, "-id", id, "-address"])
         .arg(&config.address)

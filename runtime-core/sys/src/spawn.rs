@@ -1,7 +1,7 @@
 //! Starting programs: everything the child gets is named, nothing is inherited by accident.
 //!
-//! The child has the default SIGPIPE disposition and an empty signal mask, as from a shell. Without extra descriptors,
-//! session or parent-death signal the C library's posix_spawn does it, which copies no page tables.
+//! The child has the default SIGPIPE disposition and an empty signal mask, as from a shell. Where the caller blocks no
+//! signal, the C library's posix_spawn does it, which copies no page tables.
 
 mod into_cgroup;
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use crate::pidfd;
 
@@ -25,19 +25,6 @@ pub enum Stdio {
     Null,
     /// A descriptor that the child gets instead.
     Fd(OwnedFd),
-    /// The caller's own.
-    Inherit,
-}
-
-/// Process group and session of the child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// The caller's.
-    Caller,
-    /// A group of its own, so that it can be signalled with its children.
-    Own,
-    /// A session of its own.
-    Session,
 }
 
 /// A program to start.
@@ -50,8 +37,6 @@ pub struct Spawn {
     stdin: Stdio,
     stdout: Stdio,
     stderr: Stdio,
-    group: Group,
-    parent_death: Option<Signal>,
     cgroup: Option<OwnedFd>,
 }
 
@@ -94,8 +79,6 @@ impl Spawn {
             stdin: Stdio::Null,
             stdout: Stdio::Null,
             stderr: Stdio::Null,
-            group: Group::Own,
-            parent_death: None,
             cgroup: None,
         }
     }
@@ -158,20 +141,6 @@ impl Spawn {
         self
     }
 
-    /// Process group or session.
-    #[must_use]
-    pub fn group(mut self, group: Group) -> Self {
-        self.group = group;
-        self
-    }
-
-    /// Signal that the child gets when the *thread* that starts it ends.
-    #[must_use]
-    pub fn parent_death(mut self, signal: Signal) -> Self {
-        self.parent_death = Some(signal);
-        self
-    }
-
     /// Folder of the v2 cgroup that the child is born in. On kernels before 5.7 it is moved there, before this answers.
     #[must_use]
     pub fn into_cgroup(mut self, folder: OwnedFd) -> Self {
@@ -207,14 +176,10 @@ impl Spawn {
             command.current_dir(directory);
         }
         command.stdin(stdio(self.stdin)).stdout(stdio(self.stdout)).stderr(stdio(self.stderr));
-        if self.group == Group::Own {
-            command.process_group(0);
-        }
-        let hook = ChildHook::new(self.group == Group::Session, self.parent_death);
-        if hook.is_needed() {
-            // SAFETY: runs between fork and exec in the child: only dup2, setsid, prctl, getppid and sigprocmask are called, nothing
-            // allocates or locks.
-            unsafe { command.pre_exec(move || hook.run()) };
+        command.process_group(0);
+        if blocks_signals() {
+            // SAFETY: runs between fork and exec in the child: only sigprocmask is called, nothing allocates or locks.
+            unsafe { command.pre_exec(unblock_signals) };
         }
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
@@ -224,49 +189,13 @@ impl Spawn {
     }
 }
 
-/// What std's `Command` cannot do by itself.
-struct ChildHook {
-    session: bool,
-    parent_death: Option<Signal>,
-    parent: Option<Pid>,
-    /// The caller blocks signals; the child is not to inherit that.
-    unblock: bool,
-}
-
-impl ChildHook {
-    fn new(session: bool, parent_death: Option<Signal>) -> Self {
-        Self {
-            session,
-            parent_death,
-            parent: parent_death.map(|_| rustix::process::getpid()),
-            unblock: blocks_signals(),
-        }
-    }
-
-    fn is_needed(&self) -> bool {
-        self.session || self.parent_death.is_some() || self.unblock
-    }
-
-    fn run(&self) -> io::Result<()> {
-        if self.unblock {
-            let none = empty_set();
-            // SAFETY: `none` is initialised; a null old set is allowed.
-            let error =
-                unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
-            if error != 0 {
-                return Err(io::Error::from_raw_os_error(error));
-            }
-        }
-        if self.session {
-            rustix::process::setsid()?;
-        }
-        if let Some(signal) = self.parent_death {
-            rustix::process::set_parent_process_death_signal(Some(signal))?;
-            if rustix::process::getppid() != self.parent {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-        }
-        Ok(())
+/// Clears the signal mask of the calling thread.
+fn unblock_signals() -> io::Result<()> {
+    let none = empty_set();
+    // SAFETY: `none` is initialised; a null old set is allowed.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
@@ -292,7 +221,6 @@ fn blocks_signals() -> bool {
 fn stdio(stream: Stdio) -> std::process::Stdio {
     match stream {
         Stdio::Null => std::process::Stdio::null(),
-        Stdio::Inherit => std::process::Stdio::inherit(),
         Stdio::Fd(descriptor) => File::from(descriptor).into(),
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use runtime_sys::pidfd::Exit;
-use runtime_sys::spawn::{Group, Spawn, Stdio};
+use runtime_sys::spawn::{Spawn, Stdio};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 use serde::Deserialize;
@@ -56,7 +56,6 @@ impl Runc {
     fn call(&self, verb: &'static str, target: &Target, log: PathBuf) -> (Call, Spawn) {
         let mut spawn = Spawn::new(&self.binary)
             .directory(target.bundle.path())
-            .group(Group::Own)
             .inherit_env("PATH")
             .inherit_env("XDG_RUNTIME_DIR")
             .arg("--root")

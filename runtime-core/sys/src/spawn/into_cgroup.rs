@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use super::{Child, ChildHook, Group, Spawn, Stdio, empty_set};
+use super::{Child, Spawn, Stdio, empty_set, unblock_signals};
 use crate::pidfd;
 
 /// Stack of the child, in bytes.
@@ -32,10 +32,8 @@ struct Plan {
     args: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     directory: Option<CString>,
-    /// For 0, 1 and 2; all above 2 themselves. `None` is the caller's own.
-    streams: [Option<OwnedFd>; 3],
-    group: Group,
-    hook: ChildHook,
+    /// For 0, 1 and 2; all above 2 themselves.
+    streams: [OwnedFd; 3],
     /// Number of the error that kept the program from running; 0 is none. The child writes it.
     failure: AtomicI32,
 }
@@ -74,11 +72,6 @@ impl Plan {
             _strings: [args, environment],
             directory: spawn.directory.as_ref().map(|folder| text(folder.as_os_str())).transpose()?,
             streams: [stream(&spawn.stdin)?, stream(&spawn.stdout)?, stream(&spawn.stderr)?],
-            group: spawn.group,
-            hook: ChildHook {
-                unblock: true,
-                ..ChildHook::new(spawn.group == Group::Session, spawn.parent_death)
-            },
             failure: AtomicI32::new(0),
         })
     }
@@ -97,20 +90,17 @@ impl Plan {
 
     fn prepare(&self) -> io::Result<()> {
         default_signals();
-        if self.group == Group::Own {
-            rustix::process::setpgid(None, None)?;
-        }
+        rustix::process::setpgid(None, None)?;
         if let Some(directory) = &self.directory {
             rustix::process::chdir(directory.as_c_str())?;
         }
         for (descriptor, number) in self.streams.iter().zip(0..) {
-            let Some(descriptor) = descriptor else { continue };
             // SAFETY: dup2(2) takes two integers; what had the number before is the child's alone.
             if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
-        self.hook.run()
+        unblock_signals()
     }
 }
 
@@ -189,13 +179,12 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn stream(stream: &Stdio) -> io::Result<Option<OwnedFd>> {
+fn stream(stream: &Stdio) -> io::Result<OwnedFd> {
     match stream {
-        Stdio::Inherit => Ok(None),
-        Stdio::Fd(descriptor) => above_streams(descriptor.as_fd()).map(Some),
+        Stdio::Fd(descriptor) => above_streams(descriptor.as_fd()),
         Stdio::Null => {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-            above_streams(null.as_fd()).map(Some)
+            above_streams(null.as_fd())
         }
     }
 }
