@@ -95,6 +95,7 @@ async fn upload(mut inbound: Inbound, mut to_pod: impl AsyncWrite + Unpin, activ
                     tracing::debug!(error = chain(&error), "the pod takes no more");
                     return Upload::Finished;
                 }
+                activity.touch();
             }
             Received::End => {
                 // A peer that has closed altogether shows in the other direction.
