@@ -148,8 +148,8 @@ fn needs_root_the_gate_stops_before_and_after_the_real_plugin() {
     let list = bench.network.gated();
     let has_address = || bench.left().iter().any(|line| line.starts_with("address "));
     for command in ["add", "del"] {
-        let mut before = bench.network.hold(&format!("cni-{command}.before"));
-        let mut after = bench.network.hold(&format!("cni-{command}.after"));
+        let mut before = bench.network.hold(&format!("cni-{command}-bridge.before"));
+        let mut after = bench.network.hold(&format!("cni-{command}-bridge.after"));
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| bench.call(&command.to_uppercase(), &list, 0, None));
             before.wait_reached();
