@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_sys::pidfd::{self, Exit};
-use runtime_sys::spawn::{Child, Group, Spawn, Stdio};
+use runtime_sys::spawn::{Child, Spawn, Stdio};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::unix::AsyncFd;
@@ -195,7 +195,7 @@ async fn start_once(program: &Program) -> io::Result<(Leader, Streams)> {
     let (stdin, to_stdin) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (from_stdout, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (from_stderr, stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let mut spawn = Spawn::new(&program.path).group(Group::Own).directory("/");
+    let mut spawn = Spawn::new(&program.path).directory("/");
     for (name, value) in &program.environment {
         spawn = spawn.env(name, value);
     }
