@@ -22,6 +22,7 @@ const DYING: Duration = Duration::from_secs(5);
 /// Ends the plugin runs of a container and waits until they are gone. Gives their number.
 pub(crate) fn end(container_id: &str, bin_dirs: &[PathBuf]) -> io::Result<usize> {
     let variable = format!("CNI_CONTAINERID={container_id}").into_bytes();
+    let Some(ours) = pid_namespace("self") else { return Ok(0) };
     let mut killed = Vec::new();
     for entry in fs::read_dir("/proc")? {
         // A process may go away at any point: then it is none of these.
@@ -29,7 +30,7 @@ pub(crate) fn end(container_id: &str, bin_dirs: &[PathBuf]) -> io::Result<usize>
         let Some(pid) = pid else { continue };
         let Ok(process) = pidfd::open(pid) else { continue };
         // In this order: reading a process's memory waits for whatever it does with it, and containers are no plugins.
-        if is_beside_us(pid)
+        if pid_namespace(&pid.to_string()).as_ref() == Some(&ours)
             && is_plugin(pid, bin_dirs)
             && has_variable(pid, &variable)
             && kill(pid, &process)
@@ -45,10 +46,9 @@ pub(crate) fn end(container_id: &str, bin_dirs: &[PathBuf]) -> io::Result<usize>
     Ok(killed.len())
 }
 
-/// Whether it sees the processes that we see. Plugins are never put into a namespace by us.
-fn is_beside_us(pid: Pid) -> bool {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
-    namespace("self").is_some_and(|ours| namespace(&pid.to_string()) == Some(ours))
+/// The processes that it sees. Plugins are never put into such a namespace by us.
+fn pid_namespace(process: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/pid")).ok()
 }
 
 fn has_variable(pid: Pid, variable: &[u8]) -> bool {

@@ -16,7 +16,7 @@ use crate::crictl::Crictl;
 use crate::fault::{self, Barrier, Faults};
 use crate::images::{self, Image};
 use crate::leak::{self, Gone, Marks};
-use crate::network::Network;
+use crate::network::{DEFAULT_FILE, Network};
 use crate::registry::{self, Registry};
 use crate::{fixture, process, wait};
 
@@ -43,6 +43,13 @@ impl Node {
     /// A node with [`BUSYBOX`] pulled.
     pub fn start() -> Self {
         Self::with_busybox(Self::prepare(false))
+    }
+
+    /// A node with [`BUSYBOX`] pulled and another network than the usual one.
+    pub fn start_on(conf: impl FnOnce(&Network) -> serde_json::Value) -> Self {
+        let node = Self::start();
+        node.network.write(DEFAULT_FILE, &conf(&node.network));
+        node
     }
 
     /// A node without any image.
@@ -269,6 +276,12 @@ impl Node {
     pub fn left_of(&self, ids: &[&str]) -> Vec<String> {
         let left = leak::find(&self.marks(), Gone::Pods);
         left.into_iter().filter(|line| ids.iter().any(|id| line.contains(id))).collect()
+    }
+
+    /// Panics when anything of a pod's network is left; some of it the kernel frees late.
+    pub fn assert_no_network_left(&self, what: &str) {
+        let clean = wait::within(wait::PATIENCE, || self.network_left().is_empty().then_some(()));
+        assert!(clean.is_some(), "left by {what}:\n  {}", self.network_left().join("\n  "));
     }
 
     /// Panics when anything of a pod is left; images may be there.

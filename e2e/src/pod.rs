@@ -177,6 +177,11 @@ pub fn resources(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerR
     linux.resources.get_or_insert_with(Default::default)
 }
 
+/// A port of the node that leads to one of the pod.
+pub fn port_mapping(container: u16, host: u16) -> cri::PortMapping {
+    cri::PortMapping { container_port: container.into(), host_port: host.into(), ..Default::default() }
+}
+
 /// The namespace options of a pod config, to be changed.
 pub fn pod_namespaces(config: &mut cri::PodSandboxConfig) -> &mut cri::NamespaceOption {
     let linux = config.linux.get_or_insert_with(Default::default);

@@ -6,23 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use cri_proto::v1 as cri;
 use e2e::network::{DEFAULT_FILE, Network};
 use e2e::node::Node;
-use e2e::pod::{net_container, pod_namespaces, process_of};
+use e2e::pod::{net_container, pod_namespaces, port_mapping, process_of};
 use e2e::{process, wait, web};
 
 fn network_condition(node: &Node) -> cri::RuntimeCondition {
     let status = node.cri().status(Default::default()).expect("Status answers").status.expect("a status");
     let found = status.conditions.into_iter().find(|condition| condition.r#type == "NetworkReady");
     found.expect("a condition of the network")
-}
-
-fn port(container: u16, host: u16) -> cri::PortMapping {
-    cri::PortMapping { container_port: container.into(), host_port: host.into(), ..Default::default() }
-}
-
-/// Nothing of any pod is left in the network; some of it the kernel frees late.
-fn assert_network_is_empty(node: &Node) {
-    let clean = wait::within(wait::PATIENCE, || node.network_left().is_empty().then_some(()));
-    assert!(clean.is_some(), "left in the network:\n  {}", node.network_left().join("\n  "));
 }
 
 #[test]
@@ -75,7 +65,7 @@ fn host_ports_lead_to_the_pod_and_port_zero_is_none() {
         node.network().write(DEFAULT_FILE, &node.network().conflist("1.0.0", &plugins));
         let host_port = node.network().host_port(u16::try_from(index).unwrap());
         let mut config = node.net_pod_config(backend);
-        config.port_mappings = vec![port(web::PORT, host_port), port(web::PORT, 0)];
+        config.port_mappings = vec![port_mapping(web::PORT, host_port), port_mapping(web::PORT, 0)];
         let pod = node.run_pod_as(config);
         let container = web::serve(&pod);
         let by_loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, host_port));
@@ -86,7 +76,7 @@ fn host_ports_lead_to_the_pod_and_port_zero_is_none() {
         node.cri().stop_pod(&pod.id).unwrap();
         assert_eq!(web::get(by_loopback), None, "{backend}");
         node.cri().remove_pod(&pod.id).unwrap();
-        assert_network_is_empty(&node);
+        node.assert_no_network_left("the pod");
     }
 }
 
@@ -96,7 +86,7 @@ fn a_host_port_belongs_to_one_pod_at_a_time() {
     let host_port = node.network().host_port(0);
     let config = |name: &str| {
         let mut config = node.net_pod_config(name);
-        config.port_mappings = vec![port(web::PORT, host_port)];
+        config.port_mappings = vec![port_mapping(web::PORT, host_port)];
         config
     };
     let first = node.run_pod_as(config("first"));
@@ -144,7 +134,7 @@ fn a_stop_gives_the_network_back() {
         }
         for _ in 0..2 {
             node.cri().stop_pod(&pod.id).unwrap();
-            assert_network_is_empty(&node);
+            node.assert_no_network_left("the pod");
         }
         assert_eq!(node.cri().pod(&pod.id).unwrap().state(), cri::PodSandboxState::SandboxNotready);
         node.cri().remove_pod(&pod.id).unwrap();
@@ -196,7 +186,7 @@ fn a_stop_needs_no_configuration_any_more() {
             node.restart_daemon();
         }
         node.cri().stop_pod(&pod.id).unwrap();
-        assert_network_is_empty(&node);
+        node.assert_no_network_left("the pod");
         node.cri().remove_pod(&pod.id).unwrap();
     }
 }
@@ -210,14 +200,14 @@ fn every_version_of_the_configuration_and_point_to_point_links_work() {
         network.write(DEFAULT_FILE, &conf);
         let host_port = network.host_port(0);
         let mut config = node.net_pod_config(&format!("version-{index}"));
-        config.port_mappings = vec![port(web::PORT, host_port)];
+        config.port_mappings = vec![port_mapping(web::PORT, host_port)];
         let pod = node.run_pod_as(config);
         assert!(network.contains(pod.address()), "{conf}");
         web::serve(&pod);
         web::wait_served(&pod, SocketAddr::from((Ipv4Addr::LOCALHOST, host_port)));
         node.cri().stop_pod(&pod.id).unwrap();
         node.cri().remove_pod(&pod.id).unwrap();
-        assert_network_is_empty(&node);
+        node.assert_no_network_left("the pod");
     }
 }
 
@@ -239,7 +229,7 @@ fn a_network_taken_away_by_others_does_not_stop_a_stop() {
             node.restart_daemon();
         }
         node.cri().stop_pod(&pod.id).unwrap();
-        assert_network_is_empty(&node);
+        node.assert_no_network_left("the pod");
         node.cri().remove_pod(&pod.id).unwrap();
     }
     let pod = node.run_net_pod("cut");
@@ -249,7 +239,7 @@ fn a_network_taken_away_by_others_does_not_stop_a_stop() {
         process::run(process::command("ip").args(["link", "delete", &name]));
     }
     node.cri().stop_pod(&pod.id).unwrap();
-    assert_network_is_empty(&node);
+    node.assert_no_network_left("the pod");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use e2e::network::{DEFAULT_FILE, PLUGIN_SECONDS};
+use e2e::network::{Network, PLUGIN_SECONDS};
 use e2e::node::Node;
 use e2e::pod::Pod;
 use e2e::witness::Witness;
@@ -21,17 +21,6 @@ const MODES: [(&str, &str); 7] = [
 /// The ways in which a DEL can go wrong: what it answers does not matter.
 const DEL_MODES: [&str; 4] = ["fail", "silent", "crash", "hang"];
 
-fn faulty() -> Node {
-    let node = Node::start();
-    node.network().write(DEFAULT_FILE, &node.network().with_fault());
-    node
-}
-
-fn assert_nothing_is_left(node: &Node, what: &str) {
-    let clean = wait::within(wait::PATIENCE, || node.network_left().is_empty().then_some(()));
-    assert!(clean.is_some(), "left by {what}:\n  {}", node.network_left().join("\n  "));
-}
-
 fn assert_next_pod_works(node: &Node, config: cri_proto::v1::PodSandboxConfig) {
     let pod = node.run_pod_as(config);
     web::serve(&pod);
@@ -42,7 +31,7 @@ fn assert_next_pod_works(node: &Node, config: cri_proto::v1::PodSandboxConfig) {
 
 #[test]
 fn a_plugin_that_fails_to_add_is_named_and_undone() {
-    let node = faulty();
+    let node = Node::start_on(Network::with_fault);
     let witness = Witness::start(&node);
     for (mode, word) in MODES {
         node.network().set_fault("ADD", mode);
@@ -53,18 +42,18 @@ fn a_plugin_that_fails_to_add_is_named_and_undone() {
         assert!(!status.message().contains('\x1b'), "{mode}: control characters in {status:?}");
         assert!(status.message().len() < 4096, "{mode}: {} bytes of message", status.message().len());
         node.network().clear_fault("ADD");
-        assert_nothing_is_left(&node, mode);
+        node.assert_no_network_left(mode);
         wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
         // The kubelet asks for the same pod again.
         assert_next_pod_works(&node, config);
         witness.check(&node);
     }
-    assert_nothing_is_left(&node, "all of them");
+    node.assert_no_network_left("all of them");
 }
 
 #[test]
 fn a_hanging_plugin_holds_up_nobody_else() {
-    let node = faulty();
+    let node = Node::start_on(Network::with_fault);
     let witness = Witness::start(&node);
     let mut barrier = node.network().hold("cni-add.before");
     node.network().set_fault("ADD", "hang");
@@ -81,14 +70,14 @@ fn a_hanging_plugin_holds_up_nobody_else() {
     assert!(!caller.is_finished(), "it hangs no more after {:?}", started.elapsed());
     let status = caller.join().expect("the call does not panic").unwrap_err();
     assert!(started.elapsed().as_secs() >= PLUGIN_SECONDS, "{:?}: {status}", started.elapsed());
-    assert_nothing_is_left(&node, "the plugin that hung");
+    node.assert_no_network_left("the plugin that hung");
     node.network().clear_fault("ADD");
     assert_next_pod_works(&node, node.net_pod_config("next"));
 }
 
 #[test]
 fn a_failed_del_is_told_and_tried_again() {
-    let mut node = faulty();
+    let mut node = Node::start_on(Network::with_fault);
     let witness = Witness::start(&node);
     for (index, mode) in DEL_MODES.into_iter().enumerate() {
         let pod = node.run_net_pod(mode);
@@ -106,7 +95,7 @@ fn a_failed_del_is_told_and_tried_again() {
         );
         node.network().clear_fault("DEL");
         node.cri().stop_pod(&pod.id).unwrap_or_else(|status| panic!("{mode}: {status}"));
-        assert_nothing_is_left(&node, mode);
+        node.assert_no_network_left(mode);
         node.cri().remove_pod(&pod.id).unwrap();
         witness.check(&node);
     }
@@ -114,7 +103,7 @@ fn a_failed_del_is_told_and_tried_again() {
 
 #[test]
 fn what_neither_add_nor_del_could_finish_is_undone_later() {
-    let mut node = faulty();
+    let mut node = Node::start_on(Network::with_fault);
     for restart in [false, true] {
         node.network().set_fault("ADD", "fail");
         node.network().set_fault("DEL", "fail");
@@ -134,6 +123,6 @@ fn what_neither_add_nor_del_could_finish_is_undone_later() {
             node.cri().stop_pod(&listed.id).unwrap();
             node.cri().remove_pod(&listed.id).unwrap();
         }
-        assert_nothing_is_left(&node, "both");
+        node.assert_no_network_left("both");
     }
 }

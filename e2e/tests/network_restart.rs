@@ -6,10 +6,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cri_proto::v1::{PodSandboxConfig, PodSandboxState, PortMapping};
-use e2e::network::DEFAULT_FILE;
+use cri_proto::v1::{PodSandboxConfig, PodSandboxState};
+use e2e::network::Network;
 use e2e::node::Node;
-use e2e::pod::{Pod, net_container};
+use e2e::pod::{Pod, net_container, port_mapping};
 use e2e::witness::{COUNT, ORDERS, Witness, killed_at};
 use e2e::{fixture, wait, web};
 
@@ -21,26 +21,13 @@ const DEL_STAGES: [&str; 4] =
 /// With a host port, so that every plugin has something to make and to give back.
 fn pod_config(node: &Node, name: &str) -> PodSandboxConfig {
     let mut config = node.net_pod_config(&fixture::unique(name));
-    let (container_port, host_port) = (web::PORT.into(), node.network().host_port(0).into());
-    config.port_mappings = vec![PortMapping { container_port, host_port, ..Default::default() }];
+    config.port_mappings = vec![port_mapping(web::PORT, node.network().host_port(0))];
     config
-}
-
-fn gated() -> Node {
-    let node = Node::start();
-    node.network().write(DEFAULT_FILE, &node.network().gated());
-    node
-}
-
-/// The witness is on the node's network: all there is of a pod network is a pod's.
-fn assert_nothing_is_left(node: &Node, what: &str) {
-    let clean = wait::within(wait::PATIENCE, || node.network_left().is_empty().then_some(()));
-    assert!(clean.is_some(), "left by {what}:\n  {}", node.network_left().join("\n  "));
 }
 
 #[test]
 fn killed_while_a_network_is_made() {
-    let mut node = gated();
+    let mut node = Node::start_on(Network::gated);
     let witness = Witness::start(&node);
     for stage in ADD_STAGES {
         for order in ORDERS {
@@ -58,14 +45,14 @@ fn killed_while_a_network_is_made() {
             node.cri().stop_pod(&pod.id).unwrap_or_else(|status| panic!("{at}: {status}"));
             node.cri().remove_pod(&pod.id).unwrap();
             wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
-            assert_nothing_is_left(&node, &at);
+            node.assert_no_network_left(&at);
         }
     }
 }
 
 #[test]
 fn killed_while_a_network_is_made_and_never_asked_again() {
-    let mut node = gated();
+    let mut node = Node::start_on(Network::gated);
     for stage in ADD_STAGES {
         for order in ORDERS {
             let config = pod_config(&node, "forgotten");
@@ -75,7 +62,7 @@ fn killed_while_a_network_is_made_and_never_asked_again() {
                 node.cri().stop_pod(&pod.id).unwrap();
                 node.cri().remove_pod(&pod.id).unwrap();
             }
-            assert_nothing_is_left(&node, &format!("{stage} {order:?}"));
+            node.assert_no_network_left(&format!("{stage} {order:?}"));
             node.assert_no_pods_left();
         }
     }
@@ -83,7 +70,7 @@ fn killed_while_a_network_is_made_and_never_asked_again() {
 
 #[test]
 fn killed_while_a_network_is_given_back() {
-    let mut node = gated();
+    let mut node = Node::start_on(Network::gated);
     let witness = Witness::start(&node);
     for verb in ["stop pod", "remove pod"] {
         for stage in DEL_STAGES {
@@ -99,7 +86,7 @@ fn killed_while_a_network_is_given_back() {
                 assert!(reached, "no plugin came by {stage}");
                 let say = |status: tonic::Status| panic!("{at}: {status}");
                 node.cri().stop_pod(&pod.id).unwrap_or_else(say);
-                assert_nothing_is_left(&node, &at);
+                node.assert_no_network_left(&at);
                 node.cri().remove_pod(&pod.id).unwrap_or_else(say);
                 witness.check(&node);
             }
@@ -135,5 +122,5 @@ fn killed_at_many_moments_of_a_networked_life() {
         witness.check(&node);
     }
     wait::until("only the witness is listed", || node.cri().pods().unwrap().len() == 1);
-    assert_nothing_is_left(&node, "twenty lives");
+    node.assert_no_network_left("twenty lives");
 }

@@ -2,22 +2,11 @@
 
 use std::time::Instant;
 
-use e2e::network::{DEFAULT_FILE, PLUGIN_SECONDS};
+use e2e::network::{Network, PLUGIN_SECONDS};
 use e2e::node::Node;
 use e2e::pod::net_container;
-use e2e::{wait, web};
+use e2e::web;
 use serde_json::{Value, json};
-
-fn faulty() -> Node {
-    let node = Node::start();
-    node.network().write(DEFAULT_FILE, &node.network().with_fault());
-    node
-}
-
-fn assert_nothing_is_left(node: &Node, what: &str) {
-    let clean = wait::within(wait::PATIENCE, || node.network_left().is_empty().then_some(()));
-    assert!(clean.is_some(), "left by {what}:\n  {}", node.network_left().join("\n  "));
-}
 
 #[test]
 fn a_pod_is_on_as_many_networks_as_the_settings_allow() {
@@ -49,7 +38,7 @@ fn a_pod_is_on_as_many_networks_as_the_settings_allow() {
             node.restart_daemon();
         }
         node.cri().stop_pod(&pod.id).unwrap();
-        assert_nothing_is_left(&node, most);
+        node.assert_no_network_left(most);
         node.cri().remove_pod(&pod.id).unwrap();
         node.network().write(second_file, &node.network().second());
     }
@@ -57,7 +46,7 @@ fn a_pod_is_on_as_many_networks_as_the_settings_allow() {
 
 #[test]
 fn annotated_bandwidth_is_told_to_the_plugin_that_can_shape_it() {
-    let node = faulty();
+    let node = Node::start_on(Network::with_fault);
     let mut config = node.net_pod_config("shaped");
     config.annotations.insert("kubernetes.io/ingress-bandwidth".into(), "10M".into());
     let pod = node.run_pod_as(config);
@@ -81,7 +70,7 @@ fn annotated_bandwidth_is_told_to_the_plugin_that_can_shape_it() {
 
 #[test]
 fn the_settings_pick_which_address_is_the_pods() {
-    let mut node = faulty();
+    let mut node = Node::start_on(Network::with_fault);
     node.network().set_fault("ADD", "second-address");
     let cases = [
         ("", false),
@@ -107,7 +96,7 @@ fn the_settings_pick_which_address_is_the_pods() {
 
 #[test]
 fn a_pod_that_is_stopped_waits_for_no_plugin() {
-    let mut node = faulty();
+    let mut node = Node::start_on(Network::with_fault);
     for restart in [false, true] {
         let mut barrier = node.network().hold("cni-add.before");
         node.network().set_fault("ADD", "hang");
@@ -126,7 +115,7 @@ fn a_pod_that_is_stopped_waits_for_no_plugin() {
         node.cri().remove_pod(pod).unwrap();
         assert!(started.elapsed().as_secs() < PLUGIN_SECONDS, "it waited {:?}", started.elapsed());
         caller.join().expect("the call does not panic").unwrap_err();
-        assert_nothing_is_left(&node, "the pod that was stopped");
+        node.assert_no_network_left("the pod that was stopped");
         node.network().clear_fault("ADD");
         node.assert_no_pods_left();
     }

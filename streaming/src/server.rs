@@ -127,12 +127,12 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>, tasks: TaskGroup) 
 impl Serving {
     async fn client(&self, stream: TcpStream, handshake: Handshake) {
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake.run(self.handshake(stream))).await;
+        let opened =
+            opened.map_or(Err(HandshakeError::Slow), |ended| ended.unwrap_or(Err(HandshakeError::Crowd)));
         match opened {
-            Ok(Some(Ok(Some(opened)))) => self.session(opened).await,
-            Ok(Some(Ok(None))) => {}
-            Ok(None) => tracing::debug!("streaming handshake cut off: there are too many"),
-            Ok(Some(Err(error))) => tracing::debug!(error = chain(&error), "streaming handshake failed"),
-            Err(_) => tracing::debug!("streaming handshake took too long"),
+            Ok(Some(opened)) => self.session(opened).await,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = chain(&error), "streaming handshake failed"),
         }
     }
 
@@ -219,6 +219,10 @@ enum HandshakeError {
     Http(#[from] hyper::Error),
     #[error("the upgraded connection is not the socket that was accepted")]
     Socket,
+    #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
+    Slow,
+    #[error("there are too many, and it was the oldest")]
+    Crowd,
 }
 
 #[derive(Debug, thiserror::Error)]

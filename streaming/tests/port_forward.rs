@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use streaming::Config;
-use support::backend::{CLOSED_PORT, Stage};
+use streaming::{Config, Server};
+use support::backend::{CLOSED_PORT, Stage, Wings};
 use support::client::{Client, Encoder, Frame, data, ping, reset};
 use support::{forward, server, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -27,14 +27,20 @@ async fn replied(client: &mut Client, streams: (u32, u32)) {
     }
 }
 
+/// A client with a connection to port 80.
+async fn forwarding(server: &Server, wings: &mut Wings) -> (Client, (u32, u32), DuplexStream) {
+    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
+    let pair = client.pair(80, "0").await;
+    replied(&mut client, pair).await;
+    let pod = connection(&mut wings.connections, 80).await;
+    (client, pair, pod)
+}
+
 #[tokio::test]
 async fn pairs_live_and_fail_on_their_own() {
     let (stage, mut wings) = Stage::new();
     let (server, _tasks) = server(Config::default(), stage).await;
-    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
-    let first = client.pair(80, "0").await;
-    replied(&mut client, first).await;
-    let mut first_pod = connection(&mut wings.connections, 80).await;
+    let (mut client, first, mut first_pod) = forwarding(&server, &mut wings).await;
 
     let failing = client.pair(CLOSED_PORT, "1").await;
     let message = client.until_finished(failing.0).await;
@@ -91,20 +97,14 @@ async fn a_client_cut_off_at_any_byte_leaves_no_connection() {
             soon("the end of the other half", talk).await;
         }
     }
-    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
-    let pair = client.pair(80, "0").await;
-    replied(&mut client, pair).await;
-    connection(&mut wings.connections, 80).await;
+    forwarding(&server, &mut wings).await;
 }
 
 #[tokio::test]
 async fn the_pod_may_close_first_and_still_be_written_to() {
     let (stage, mut wings) = Stage::new();
     let (server, _tasks) = server(Config::default(), stage).await;
-    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
-    let pair = client.pair(80, "0").await;
-    replied(&mut client, pair).await;
-    let mut pod = connection(&mut wings.connections, 80).await;
+    let (mut client, pair, mut pod) = forwarding(&server, &mut wings).await;
     pod.write_all(b"greeting").await.unwrap();
     pod.shutdown().await.unwrap();
     assert_eq!(client.until_finished(pair.1).await, b"greeting");
@@ -193,10 +193,7 @@ async fn streams_are_limited_and_can_be_opened_again_after_others_ended() {
 async fn a_client_that_says_nothing_more_is_not_waited_for() {
     let (stage, mut wings) = Stage::new();
     let (server, _tasks) = server(Config::default(), stage).await;
-    let mut client = Client::open(&server.port_forward(forward()).unwrap(), PROTOCOL).await;
-    let pair = client.pair(80, "0").await;
-    replied(&mut client, pair).await;
-    let mut pod = connection(&mut wings.connections, 80).await;
+    let (mut client, pair, mut pod) = forwarding(&server, &mut wings).await;
     pod.write_all(b"all there is").await.unwrap();
     pod.shutdown().await.unwrap();
     assert_eq!(client.until_finished(pair.1).await, b"all there is");

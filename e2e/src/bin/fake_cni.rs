@@ -35,13 +35,7 @@ fn main() -> ExitCode {
     let mode = std::fs::read_to_string(control.join(format!("{command}.mode"))).unwrap_or_default();
     let ended = match mode.as_str() {
         "" => behave(&command, config),
-        "second-address" => {
-            let mut result = config["prevResult"].clone();
-            let ips = result["ips"].as_array_mut().expect("the previous result has addresses");
-            ips.push(json!({"address": "fd00:6f72::7/64", "interface": ips[0]["interface"]}));
-            say(&result);
-            ExitCode::SUCCESS
-        }
+        "second-address" => add_second_address(config),
         fault => misbehave(&command, fault),
     };
     stop_at(&control.join(format!("{stage}.after")));
@@ -63,6 +57,14 @@ fn behave(command: &str, config: Value) -> ExitCode {
         }
         _ => {}
     }
+    ExitCode::SUCCESS
+}
+
+fn add_second_address(mut config: Value) -> ExitCode {
+    let mut result = config["prevResult"].take();
+    let ips = result["ips"].as_array_mut().expect("the previous result has addresses");
+    ips.push(json!({"address": "fd00:6f72::7/64", "interface": ips[0]["interface"]}));
+    say(&result);
     ExitCode::SUCCESS
 }
 

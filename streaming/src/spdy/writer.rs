@@ -94,8 +94,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             Turn::Outgoing(Outgoing::Finish { stream }) => write_data_head(stream, true, 0, batch),
             Turn::Outgoing(Outgoing::BreakOff { stream }) => {
-                let status = code(ResetReason::Cancelled);
-                write_control(Kind::RstStream, &[&stream.to_be_bytes(), &status.to_be_bytes()], batch);
+                return self.encode(Turn::Signal(Signal::Reset { stream, reason: ResetReason::Cancelled }));
             }
             Turn::Outgoing(Outgoing::Close) => {
                 self.go_away(GOODBYE);
