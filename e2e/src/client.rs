@@ -295,6 +295,8 @@ leavable! {
     RemovePodSandboxRequest -> RemovePodSandboxResponse by remove_pod_sandbox;
     CreateContainerRequest -> CreateContainerResponse by create_container;
     StartContainerRequest -> StartContainerResponse by start_container;
+    StopContainerRequest -> StopContainerResponse by stop_container;
+    RemoveContainerRequest -> RemoveContainerResponse by remove_container;
 }
 
 /// A connection to a daemon's socket.

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::network::NetworkMarks;
+pub use self::sockets::served_by;
 use crate::{cgroup, process};
 
 /// What makes a thing this node's.
@@ -43,7 +44,7 @@ pub fn find(marks: &Marks, gone: Gone) -> Vec<String> {
     left.extend(cgroups(marks).into_iter().map(|folder| format!("cgroup {}", folder.display())));
     left.extend(files(marks, gone).into_iter().map(|path| format!("file {}", path.display())));
     left.extend(network::find(&marks.network, &marks.ids));
-    left.extend(marks.daemon.into_iter().flat_map(sockets::served_by));
+    left.extend(marks.daemon.into_iter().flat_map(served_by));
     left
 }
 
@@ -106,13 +107,13 @@ fn files(marks: &Marks, gone: Gone) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).collect()
 }
 
-/// Takes away by force what a failed test left: its processes by pid, its mounts, its cgroups.
+/// Takes away by force what is left: processes by pid but the allowed ones, mounts, cgroups.
 pub fn sweep(marks: &Marks) {
     let contained = process::all()
         .into_iter()
         .filter(|process| cgroup::of_process(process.pid).iter().any(|(_, path)| is_marked(marks, path)));
     for process in process::under(&marks.folder).into_iter().chain(contained) {
-        if process.pid != std::process::id() {
+        if process.pid != std::process::id() && !marks.allowed.contains(&process.pid) {
             process::signal(process.pid, rustix::process::Signal::KILL);
         }
     }

@@ -3,6 +3,8 @@
 //! Dropping a node removes its pods and images over the CRI, stops the daemon and panics when anything of it is
 //! left. When the test has failed already, it prints the logs instead and takes everything away by force.
 
+mod reboot;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,8 @@ pub struct Node {
     network: Network,
     cri: Cri,
     faults: Option<Faults>,
+    /// Whether the daemon lives in another boot than the machine.
+    rebooted: bool,
 }
 
 impl Node {
@@ -88,7 +92,8 @@ impl Node {
         let shim = process::built("shim/containerd-shim-orlop-v1");
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));
         let cri = Cri::new(&folder.join("run/orlop.sock"));
-        let node = Self { folder, cgroup_parent, daemon: None, registry, network, cri, faults };
+        let node =
+            Self { folder, cgroup_parent, daemon: None, registry, network, cri, faults, rebooted: false };
         let (runc, shim) = match &node.faults {
             Some(faults) => (faults.runc(), faults.shim()),
             None => (runc, shim),
@@ -127,7 +132,7 @@ impl Node {
             .append(true)
             .open(self.log_path())
             .expect("open the daemon's log");
-        let mut command = process::command(process::built("debug/orlop"));
+        let mut command = self.daemon_command();
         command
             .arg("--config")
             .arg(self.folder.join("config.toml"))
@@ -270,6 +275,11 @@ impl Node {
             daemon: self.daemon.as_ref().map(Child::id),
             allowed: self.daemon.iter().chain(self.registry.server()).map(Child::id).collect(),
         }
+    }
+
+    /// The connections that the daemon's streaming server has: one line each.
+    pub fn connections(&self) -> Vec<String> {
+        leak::served_by(self.daemon_pid())
     }
 
     /// What is there of these pods and containers besides records and images: one line each.

@@ -3,12 +3,14 @@
 //! The barrier holds a wrapper of the OCI runtime or the shim (`fault.rs`). It is let go before or after the daemon
 //! is back: both orders are possible, since neither of the two waits for the other.
 
+use std::net::SocketAddr;
+
 use cri_proto::v1::PodSandboxState;
 
 use crate::client::Cri;
 use crate::node::Node;
-use crate::pod::{Pod, process_of};
-use crate::{process, wait};
+use crate::pod::{Pod, net_container, process_of};
+use crate::{process, wait, web};
 
 /// Prints numbers for as long as it lives; a stop ends it.
 pub const COUNT: &str = "n=0; while true; do n=$((n+1)); echo $n; sleep 0.01; done";
@@ -33,13 +35,14 @@ pub struct Witness {
 impl Witness {
     /// Starts it in a pod of its own.
     pub fn start(node: &Node) -> Self {
-        let pod = node.run_pod("witness");
-        let id = pod.start_sh("count", COUNT);
+        let pod = node.run_net_pod("witness");
+        web::serve(&pod);
+        let id = pod.start(&net_container("count", &["sh", "-c", COUNT]));
         let process = process_of(&node.cri(), &id);
         Self { pod, id, process }
     }
 
-    /// The same process runs, and its log has every number so far.
+    /// The same process runs, its log has every number so far, and the pod is reached at its address.
     pub fn check(&self, node: &Node) {
         let now = process_of(&node.cri(), &self.id);
         assert_eq!(
@@ -56,6 +59,8 @@ impl Witness {
             node.cri().pod(&self.pod.id).expect("the pod is there").state(),
             PodSandboxState::SandboxReady
         );
+        let server = SocketAddr::from((self.pod.address(), web::PORT));
+        assert_eq!(web::get(server).as_deref(), Some("witness"), "the witness is cut off");
     }
 }
 

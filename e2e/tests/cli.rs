@@ -72,6 +72,14 @@ fn whole_life(node: &Node, crictl: &Crictl, name: &str) {
     assert_eq!(inspected["status"]["state"], "SANDBOX_READY");
     assert_eq!(inspected["status"]["metadata"]["name"], name);
 
+    let templated = |verb: &str, template: &str, id: &str| {
+        crictl.run(&[verb, "-o", "go-template", "--template", template, id])
+    };
+    let pid = crictl.json(&["inspect", &container])["info"]["pid"].to_string();
+    assert_eq!(templated("inspect", "{{.info.pid}}", &container), pid);
+    assert_eq!(templated("inspect", "{{.status.state}}", &container), "CONTAINER_RUNNING");
+    assert_eq!(templated("inspectp", "{{.status.metadata.name}}", &pod), name);
+
     end(crictl, &pod, &container);
     crictl.run(&["rmi", IMAGE]);
     assert_eq!(crictl.json(&["images", "-o", "json"])["images"], json!([]));

@@ -7,7 +7,7 @@ use cri_proto::v1 as cri;
 use cri_proto::v1::{ContainerState, NamespaceMode};
 use e2e::node::Node;
 use e2e::pod::{Pod, container, pod_namespaces, process_of, resources, said, security, wait_exited};
-use e2e::{fixture, wait};
+use e2e::{cgroup, fixture, process, wait};
 use tonic::Code;
 
 fn in_pid_mode(name: &str, mode: NamespaceMode, target: &str) -> cri::ContainerConfig {
@@ -159,29 +159,68 @@ fn a_privileged_container_has_the_hosts_devices() {
 }
 
 #[test]
-fn propagation_needs_a_mount_that_can() {
+fn propagation_needs_a_mount_that_can_and_works_as_asked() {
     let node = Node::start();
-    let pod = node.run_pod("propagation");
-    let folder = node.folder().join("private");
+    let mut config = node.pod_config("propagation");
+    let linux = config.linux.as_mut().expect("it has it");
+    linux.security_context.as_mut().expect("it has it").privileged = true;
+    let pod = node.run_pod_as(config);
+    let folder = node.folder().join("volume");
     fixture::folder(&folder);
-    for mode in
-        [cri::MountPropagation::PropagationHostToContainer, cri::MountPropagation::PropagationBidirectional]
-    {
-        let mut config = container("volume", &["top", "-b"]);
+    let mount = |arguments: &[&str]| process::run(process::command("mount").args(arguments).arg(&folder));
+    mount(&["-t", "tmpfs", "volume"]);
+    let config = |name: &str, mode: cri::MountPropagation| {
+        let mut config = container(name, &["top", "-b"]);
         config.mounts = vec![cri::Mount {
             container_path: "/data".to_owned(),
-            host_path: "/proc".to_owned(),
+            host_path: folder.to_string_lossy().into_owned(),
             propagation: mode.into(),
             ..Default::default()
         }];
-        let shared = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        let line = shared.lines().rfind(|line| line.contains(" /proc ")).expect("/proc is mounted");
-        if !line.contains("shared:") && !line.contains("master:") {
-            let status = pod.create(&config).expect_err("a private mount");
-            assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
-            assert!(status.message().contains("path /proc is mounted on /proc"), "{status}");
-        }
+        security(&mut config).privileged = true;
+        config
+    };
+    let modes =
+        [cri::MountPropagation::PropagationHostToContainer, cri::MountPropagation::PropagationBidirectional];
+    mount(&["--make-private"]);
+    for mode in modes {
+        let status = pod.create(&config("private", mode)).expect_err("a private mount");
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains(folder.to_string_lossy().as_ref()), "{status}");
     }
+    mount(&["--make-shared"]);
+    fixture::folder(&folder.join("of-host"));
+    fixture::folder(&folder.join("of-container"));
+    let ids = modes.map(|mode| pod.start(&config(mode.as_str_name(), mode)));
+    let later = folder.join("of-host");
+    process::run(process::command("mount").args(["-t", "tmpfs", "later"]).arg(&later));
+    fixture::write(&later.join("seen"), "x");
+    for id in &ids {
+        assert_eq!(exec(&node, id, "ls /data/of-host"), "seen");
+    }
+    let mounted = || {
+        let table = fixture::read(Path::new("/proc/self/mountinfo"));
+        table.lines().filter(|line| line.contains(&*folder.join("of-container").to_string_lossy())).count()
+    };
+    exec(&node, &ids[0], "mount -t tmpfs own /data/of-container");
+    assert_eq!(mounted(), 0, "host to container is one way");
+    exec(&node, &ids[1], "mount -t tmpfs own /data/of-container");
+    assert_eq!(mounted(), 1, "bidirectional is both");
+    for id in &ids {
+        node.cri().stop(id, 0).expect("stop");
+        node.cri().remove(id).expect("remove");
+    }
+    for point in [folder.join("of-container"), later, folder] {
+        process::run(process::command("umount").arg(point));
+    }
+}
+
+#[test]
+fn a_link_as_a_source_is_followed() {
+    let node = Node::start();
+    let pod = node.run_pod("linked");
+    let folder = node.folder().join("private");
+    fixture::folder(&folder);
     let link = node.folder().join("link");
     std::os::unix::fs::symlink("private", &link).expect("a link");
     fixture::write(&folder.join("file"), "x");
@@ -226,18 +265,26 @@ fn new_limits_are_in_force_reported_and_kept() {
     assert_eq!(reported(&node), (48 << 20, 100));
     assert_eq!(pod.create(&config).expect("the same again"), id, "a retry finds the container it made");
     cri.start(&id).expect("start");
-    let in_force = |name: &str| {
-        let line = format!("cat /sys/fs/cgroup/{name}");
-        exec(&node, &id, &line)
+    let in_force = |controller: &str, v1: &str, v2: &str| {
+        cgroup::file_of(process_of(&node.cri(), &id).pid, controller, v1, v2)
     };
-    assert_eq!(in_force("memory/memory.limit_in_bytes"), (48 << 20).to_string());
+    let memory = || in_force("memory", "memory.limit_in_bytes", "memory.max");
+    assert_eq!(memory(), (48 << 20).to_string());
     cri.update(&id, wish(96 << 20, 300)).expect("while it runs");
-    assert_eq!(in_force("memory/memory.limit_in_bytes"), (96 << 20).to_string());
-    assert_eq!(in_force("cpu/cpu.shares"), "300");
+    assert_eq!(memory(), (96 << 20).to_string());
+    // 300 of 1024 shares are a weight of 11 (KEP-2254).
+    assert!(["300", "11"].contains(&in_force("cpu", "cpu.shares", "cpu.weight").as_str()));
+    let swap = cri::LinuxContainerResources { memory_swap_limit_in_bytes: 160 << 20, ..wish(128 << 20, 0) };
+    cri.update(&id, swap).expect("memory and swap at once, both above what was");
+    assert_eq!(memory(), (128 << 20).to_string());
+    // v1 counts memory and swap together, v2 swap alone.
+    let swapped = in_force("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+    assert!([160_u64 << 20, 32 << 20].map(|it| it.to_string()).contains(&swapped), "{swapped}");
+    cri.update(&id, wish(96 << 20, 300)).expect("below what was");
     cri.update(&id, quota).expect("another kind of limit");
-    assert_eq!(in_force("cpu/cpu.cfs_quota_us"), "30000");
-    assert_eq!(in_force("cpu/cpu.cfs_period_us"), "60000");
-    assert_eq!(in_force("cpuset/cpuset.cpus"), "0");
+    let quota = ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|it| in_force("cpu", it, "cpu.max"));
+    assert!(quota == ["30000", "60000"] || quota[0] == "30000 60000", "{quota:?}");
+    assert_eq!(in_force("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     assert_eq!(reported(&node), (96 << 20, 300));
     let info = cri.container_info(&id).expect("info");
     assert_eq!(info["runtimeSpec"]["linux"]["resources"]["memory"]["limit"], 96 << 20);

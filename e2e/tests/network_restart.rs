@@ -96,6 +96,39 @@ fn killed_while_a_network_is_given_back() {
 }
 
 #[test]
+fn after_a_reboot_the_addresses_of_the_old_pods_are_given_back() {
+    let mut node = Node::start_on(Network::gated);
+    let config = pod_config(&node, "old");
+    let pod = node.run_pod_as(config.clone());
+    let web = web::serve(&pod);
+    let half = node.net_pod_config("half");
+    let mut barrier = node.network().hold("cni-add-portmap.before");
+    let (client, asked) = (node.cri(), half.clone());
+    let caller = std::thread::spawn(move || client.run_pod(&asked));
+    barrier.wait_reached();
+    node.reboot();
+    caller.join().expect("the call does not panic").expect_err("its daemon was killed");
+    barrier.release();
+
+    let state = |id: &str| node.cri().pod(id).expect("it is listed").state();
+    assert_eq!(state(&pod.id), PodSandboxState::SandboxNotready);
+    let container = node.cri().container(&web).expect("it is listed");
+    assert_eq!((container.exit_code, container.reason.as_str()), (255, "Unknown"));
+    assert!(
+        !node.network_left().is_empty(),
+        "the addresses are still taken: there is something to give back"
+    );
+    // As the kubelet does with pods that it finds dead: with the half-made one, too.
+    for listed in node.cri().pods().expect("list") {
+        assert_eq!(listed.state(), PodSandboxState::SandboxNotready);
+        node.cri().stop_pod(&listed.id).expect("stop");
+        node.cri().remove_pod(&listed.id).expect("remove");
+    }
+    node.assert_no_network_left("the old boot");
+    node.assert_no_pods_left();
+}
+
+#[test]
 fn killed_at_many_moments_of_a_networked_life() {
     let mut node = Node::start();
     let witness = Witness::start(&node);

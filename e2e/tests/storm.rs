@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use cri_proto::v1 as cri;
-use e2e::client::Cri;
+use e2e::client::{Cri, Leavable};
 use e2e::node::Node;
-use e2e::pod::container;
+use e2e::pod::{container, net_container};
+use e2e::wait;
 
 const PODS: usize = 20;
 const CLIENTS: u64 = 10;
@@ -33,22 +34,40 @@ fn configs(node: &Node) -> Vec<cri::PodSandboxConfig> {
     (0..PODS).map(|number| node.net_pod_config(&format!("storm-{number}"))).collect()
 }
 
-/// Ids that clients were given, pod by pod.
-type Answers = Mutex<BTreeMap<usize, BTreeSet<String>>>;
+/// Ids of pods and of their containers that clients were given, pod by pod.
+type Answers = Mutex<BTreeMap<usize, BTreeSet<(String, String)>>>;
+
+/// What a client asks for that gives up at random, and asks again with more patience until it has an answer.
+fn insist<R: Leavable + Clone>(cri: &Cri, dice: &mut Dice, what: &str, request: &R) -> R::Answer {
+    let early =
+        (0..TRIES).find_map(|_| cri.leave_after(Duration::from_millis(1 + dice.roll(120)), request.clone()));
+    let answer = early.or_else(|| cri.leave_after(wait::PATIENCE, request.clone()));
+    let answer = answer.unwrap_or_else(|| panic!("{what}: no answer"));
+    answer.unwrap_or_else(|status| panic!("{what}: {status}"))
+}
+
+/// The pod and its container, running.
+fn ask_for(cri: &Cri, dice: &mut Dice, config: &cri::PodSandboxConfig) -> (String, String) {
+    let name = config.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
+    let run = cri::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+    let pod = insist(cri, dice, name, &run).pod_sandbox_id;
+    cri.remember(&pod);
+    let create = cri::CreateContainerRequest {
+        pod_sandbox_id: pod.clone(),
+        config: Some(net_container("main", &["sleep", "3600"])),
+        sandbox_config: Some(config.clone()),
+    };
+    let container = insist(cri, dice, name, &create).container_id;
+    cri.remember(&container);
+    insist(cri, dice, name, &cri::StartContainerRequest { container_id: container.clone() });
+    (pod, container)
+}
 
 fn ask_for_all(cri: &Cri, configs: &[cri::PodSandboxConfig], dice: &mut Dice, answers: &Answers) {
     for turn in 0..PODS {
         let number = (turn + dice.roll(PODS as u64) as usize) % PODS;
-        let config = &configs[number];
-        let request = || cri::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        let early = (0..TRIES).find_map(|_| {
-            let patience = Duration::from_millis(1 + dice.roll(120));
-            cri.leave_after(patience, request()).map(|answer| answer.map(|it| it.pod_sandbox_id))
-        });
-        let id = early.unwrap_or_else(|| cri.run_pod(config));
-        let id = id.unwrap_or_else(|status| panic!("pod {number}: {status}"));
-        cri.remember(&id);
-        answers.lock().expect("no client panics with the lock").entry(number).or_default().insert(id);
+        let ids = ask_for(cri, dice, &configs[number]);
+        answers.lock().expect("no client panics with the lock").entry(number).or_default().insert(ids);
     }
 }
 
@@ -63,19 +82,21 @@ fn twenty_pods_asked_for_by_ten_clients_that_give_up_at_random_are_twenty_pods()
         }
     });
     let cri = node.cri();
-    for config in &configs {
-        let id = cri.run_pod(config).expect("the pod is there");
-        let number = configs.iter().position(|it| it == config).expect("it is one of them");
-        answers.lock().expect("free").entry(number).or_default().insert(id);
+    for (number, config) in configs.iter().enumerate() {
+        let ids = ask_for(&cri, &mut Dice(7), config);
+        answers.lock().expect("free").entry(number).or_default().insert(ids);
     }
     let answers = answers.into_inner().expect("free");
     let several: Vec<_> = answers.values().filter(|ids| ids.len() != 1).collect();
     assert!(several.is_empty(), "one pod, several ids: {several:?}");
-    let ids: BTreeSet<String> = answers.into_values().flatten().collect();
+    let (ids, containers): (BTreeSet<String>, BTreeSet<String>) = answers.into_values().flatten().unzip();
     let listed = cri.pods().expect("list");
     assert!(listed.iter().all(|pod| pod.state() == cri::PodSandboxState::SandboxReady));
     assert_eq!(listed.into_iter().map(|pod| pod.id).collect::<BTreeSet<_>>(), ids);
     assert_eq!(ids.len(), PODS);
+    let listed = cri.containers().expect("list");
+    assert!(listed.iter().all(|it| it.state() == cri::ContainerState::ContainerRunning), "{listed:?}");
+    assert_eq!(listed.into_iter().map(|it| it.id).collect::<BTreeSet<_>>(), containers);
     let addresses: BTreeSet<String> =
         ids.iter().map(|id| cri.pod(id).expect("status").network.expect("a network").ip).collect();
     assert_eq!(addresses.len(), PODS, "each has an address of its own: {addresses:?}");
@@ -83,27 +104,23 @@ fn twenty_pods_asked_for_by_ten_clients_that_give_up_at_random_are_twenty_pods()
     // The same storm takes them down again.
     thread::scope(|scope| {
         for client in 0..CLIENTS {
-            let (cri, ids) = (node.cri(), &ids);
-            scope.spawn(move || take_down(&cri, ids, &mut Dice(77 + client)));
+            let (cri, ids, containers) = (node.cri(), &ids, &containers);
+            scope.spawn(move || take_down(&cri, ids, containers, &mut Dice(77 + client)));
         }
     });
     assert_eq!(cri.pods().expect("list"), vec![]);
     node.assert_no_pods_left();
 }
 
-fn take_down(cri: &Cri, ids: &BTreeSet<String>, dice: &mut Dice) {
-    for id in ids {
-        let patience = Duration::from_millis(1 + dice.roll(60));
-        let stop = cri::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
-        if let Some(answer) = cri.leave_after(patience, stop) {
-            answer.unwrap_or_else(|status| panic!("stop {id}: {status}"));
-        }
-        cri.stop_pod(id).unwrap_or_else(|status| panic!("stop {id}: {status}"));
-        let remove = cri::RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
-        if let Some(answer) = cri.leave_after(patience, remove) {
-            answer.unwrap_or_else(|status| panic!("remove {id}: {status}"));
-        }
-        cri.remove_pod(id).unwrap_or_else(|status| panic!("remove {id}: {status}"));
+fn take_down(cri: &Cri, pods: &BTreeSet<String>, containers: &BTreeSet<String>, dice: &mut Dice) {
+    // Half of the containers go by themselves, half with their pods.
+    for id in containers.iter().take(PODS / 2) {
+        insist(cri, dice, id, &cri::StopContainerRequest { container_id: id.clone(), timeout: 0 });
+        insist(cri, dice, id, &cri::RemoveContainerRequest { container_id: id.clone() });
+    }
+    for id in pods {
+        insist(cri, dice, id, &cri::StopPodSandboxRequest { pod_sandbox_id: id.clone() });
+        insist(cri, dice, id, &cri::RemovePodSandboxRequest { pod_sandbox_id: id.clone() });
     }
 }
 

@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use cri_proto::v1::ContainerState;
 use e2e::crictl::Crictl;
 use e2e::node::Node;
-use e2e::pod::{container, wait_exited};
+use e2e::pod::{container, wait_exited, with_go};
 use e2e::{http, process, wait};
 use rustix::process::Signal;
 
@@ -62,6 +64,34 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
     let output = process::output(process::command("script").args(["-q", "-e", "-c", &line, "/dev/null"]));
     let text = process::text(&output.stdout);
     assert!(text.contains("41 97") && text.contains("/dev/pts/"), "{text:?}");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_terminal_follows_the_size_of_the_clients() {
+    let node = Node::start();
+    let pod = node.run_pod("resize");
+    let (config, go) = with_go(&node, container("main", &["sleep", "3600"]));
+    let id = pod.start(&config);
+    // The window changes when the program has seen its first size and made the file.
+    let sees = |size: &str| {
+        format!(
+            "for _ in $(seq 100); do test \"$(stty size)\" = \"{size}\" && break; sleep 0.05; done; stty size"
+        )
+    };
+    let program = format!("{}; touch /go/runs; {}", sees("41 97"), sees("52 131"));
+    let resize = format!(
+        "(for _ in $(seq 200); do test -e {}/runs && break; sleep 0.05; done; stty rows 52 cols 131 < /dev/tty) &",
+        go.display()
+    );
+    let line = format!(
+        "stty rows 41 cols 97; {resize} {} exec -i -t {id} sh -c '{}'",
+        node.crictl().line(),
+        program
+    );
+    let output = process::output(process::command("script").args(["-q", "-e", "-c", &line, "/dev/null"]));
+    let text = process::text(&output.stdout);
+    assert!(text.contains("41 97\r\n52 131"), "{text:?}");
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -196,6 +226,39 @@ fn a_client_that_vanishes_takes_its_command_along_and_nothing_else() {
         wait::until("nothing of the command is left", || running(marker) == 0);
     }
     assert_eq!(crictl.run(&["exec", "-s", &id, "echo", "alive"]), "alive");
+}
+
+#[test]
+fn a_client_killed_at_any_moment_leaves_nothing_and_disturbs_nobody() {
+    let node = Node::start();
+    let pod = node.run_pod_as(node.net_pod_config("moments"));
+    let shell = pod.start(&shell("shell"));
+    pod.start_sh("web", SERVE);
+    let crictl = node.crictl();
+    // Long enough for the slowest of them to be in the midst of its stream.
+    let marker = "sleep 4003";
+    let streams: [&[&str]; 3] = [
+        &["exec", "-i", &shell, "sh", "-c", "sleep 4003 & yes | head -c 3000000; cat; wait"],
+        &["attach", "-i", &shell],
+        &["port-forward", &pod.id, ":8080"],
+    ];
+    for milliseconds in (0..240).step_by(12) {
+        for arguments in streams {
+            let mut child = crictl.spawn(arguments, Stdio::piped());
+            let mut stdin = child.stdin.take().expect("it was piped");
+            let typist = thread::spawn(move || stdin.write_all(&b": typed\n".repeat(20_000)));
+            wait::pause(Duration::from_millis(milliseconds));
+            process::kill_and_reap(&mut child);
+            // It ends with the client, whether that had taken all of it or not.
+            let _ = typist.join().expect("no panic");
+        }
+    }
+    wait::until("no command is left", || !process::all().iter().any(|it| it.command == marker));
+    wait::until("no connection is left", || node.connections().is_empty());
+    assert_eq!(crictl.run(&["exec", "-s", &shell, "echo", "alive"]), "alive");
+    let answer = with_input(&crictl, &["exec", "-i", &shell, "cat"], b"as before");
+    assert_eq!(process::text(&answer.stdout), "as before");
+    assert_eq!(node.cri().container(&shell).expect("status").state(), ContainerState::ContainerRunning);
 }
 
 #[test]

@@ -11,7 +11,7 @@ const CLOSE_WAIT: &str = "08";
 const LISTEN: &str = "0A";
 
 /// One line for each open connection that `pid` serves.
-pub(super) fn served_by(pid: u32) -> Vec<String> {
+pub fn served_by(pid: u32) -> Vec<String> {
     let own = sockets(pid);
     let tables = ["tcp", "tcp6"].map(|table| fixture::read(format!("/proc/{pid}/net/{table}").as_ref()));
     let rows = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(Row::parse);
