@@ -233,6 +233,11 @@ impl Network {
         serde_json::from_str(&text).expect("what the plugin was told is JSON")
     }
 
+    /// How often the fault plugin was called for a command.
+    pub fn calls(&self, command: &str) -> usize {
+        fs::read(self.control().join(format!("{command}.calls"))).map_or(0, |bytes| bytes.len())
+    }
+
     /// Makes the next call of the fault plugin that comes by `stage` (such as `cni-add.before`) stop there.
     pub fn hold(&self, stage: &str) -> Barrier {
         Barrier::new(&self.control().join(stage))

@@ -55,16 +55,19 @@ fn killed_while_a_container_is_started() {
                 node.cri().start(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
             }
             let status = node.cri().container(&id).unwrap();
-            println!("{stage} {order:?}: {:?} {}", status.state(), status.reason);
-            if status.state() == ContainerState::ContainerRunning {
-                wait::until("it counts", || numbers(&pod.log(&name)).len() > 3);
-                node.cri().stop(&id, 5).unwrap();
-                let log = numbers(&pod.log(&name));
-                assert!(
-                    log.iter().copied().eq(1..=log.len()),
-                    "{stage} {order:?}: it was started twice: {log:?}"
-                );
-            }
+            assert_eq!(
+                (status.state(), status.reason.as_str()),
+                (ContainerState::ContainerRunning, ""),
+                "{stage} {order:?}: {}",
+                status.message
+            );
+            wait::until("it counts", || numbers(&pod.log(&name)).len() > 3);
+            node.cri().stop(&id, 5).unwrap();
+            let log = numbers(&pod.log(&name));
+            assert!(
+                log.iter().copied().eq(1..=log.len()),
+                "{stage} {order:?}: it was started twice: {log:?}"
+            );
             node.cri().remove(&id).unwrap_or_else(|status| panic!("{stage} {order:?}: {status}"));
             assert_eq!(pod.run_sh(&fixture::unique("next"), "exit 6").exit_code, 6, "{stage} {order:?}");
             witness.check(&node);

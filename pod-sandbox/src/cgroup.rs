@@ -24,12 +24,17 @@ pub struct CgroupError {
     source: io::Error,
 }
 
+/// Nobody named a cgroup for the pod: it gets one of ours, and takes it along. The root is nobody's.
+pub(crate) fn has_own_parent(spec: &PodSpec) -> bool {
+    spec.cgroup_parent.trim_end_matches('/').is_empty()
+}
+
 /// The cgroup that everything of a pod is below.
 pub(crate) fn parent_of(sandbox: &SandboxId, spec: &PodSpec) -> String {
-    match spec.cgroup_parent.trim_end_matches('/') {
-        "" => format!("{OWN_PARENT}/{sandbox}"),
-        parent => parent.to_owned(),
+    if has_own_parent(spec) {
+        return format!("{OWN_PARENT}/{sandbox}");
     }
+    spec.cgroup_parent.trim_end_matches('/').to_owned()
 }
 
 /// The cgroup of a container, as `linux.cgroupsPath` of the OCI runtime-spec.

@@ -4,6 +4,8 @@ use runtime_core::clock::Timestamp;
 use runtime_core::ids::ContainerId;
 use serde::{Deserialize, Serialize};
 
+use crate::timing::Timings;
+
 /// How far the set-up of a pod has come. Set-up climbs, teardown descends; each stage is recorded *before* it
 /// is entered, so the last one recorded is the first that may need undoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +74,9 @@ pub enum Fact {
     },
     Ready {
         at: Timestamp,
+        /// How long the stages took.
+        #[serde(default)]
+        timings: Timings,
     },
     ShimDied {
         at: Timestamp,

@@ -213,7 +213,7 @@ mod tests {
         vec![
             Fact::Entering(Stage::ShimUp),
             Fact::Shim { pid: 7, start_time: 99 },
-            Fact::Ready { at: Timestamp(5) },
+            Fact::Ready { at: Timestamp(5), timings: Default::default() },
         ]
     }
 

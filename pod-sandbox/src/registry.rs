@@ -71,6 +71,10 @@ struct Inner {
 }
 
 impl Inner {
+    fn is_ready(&self, pod: &SandboxId) -> bool {
+        self.sandboxes.get(pod).is_some_and(SandboxHandle::is_ready)
+    }
+
     fn insert_container(&mut self, handle: ContainerHandle) {
         let key = (handle.pod.id.clone(), handle.view.borrow().spec.metadata.clone());
         self.container_names.insert(key, handle.id.clone());
@@ -95,7 +99,8 @@ impl Registry {
         inner.making.entry(name).or_default().clone()
     }
 
-    /// A pod found after a restart. Two records may claim one name: both are listed, the newer keeps the name.
+    /// A pod that is about to be driven. Two records may claim one name after a restart: both are listed, and the one
+    /// that comes last has the name.
     pub(crate) fn insert_sandbox(&self, handle: SandboxHandle) {
         let mut inner = self.lock();
         inner.sandbox_names.insert(handle.pod.spec.metadata.clone(), handle.pod.id.clone());
@@ -124,13 +129,21 @@ impl Registry {
 
     /// A container made just now. False when its pod has been stopped or removed meanwhile: it is not to be then.
     pub(crate) fn add_container(&self, handle: &ContainerHandle) -> bool {
-        let ready = |pod: &SandboxHandle| matches!(pod.view.borrow().state, SandboxState::Ready { .. });
         let mut inner = self.lock();
-        if !inner.sandboxes.get(&handle.pod.id).is_some_and(ready) {
+        if !inner.is_ready(&handle.pod.id) {
             return false;
         }
         inner.insert_container(handle.clone());
         true
+    }
+
+    pub(crate) fn has_sandbox(&self, id: &SandboxId) -> bool {
+        self.lock().sandboxes.contains_key(id)
+    }
+
+    /// Whether containers of the pod may be started.
+    pub(crate) fn is_ready(&self, pod: &SandboxId) -> bool {
+        self.lock().is_ready(pod)
     }
 
     /// A container found after a restart.

@@ -132,11 +132,19 @@ impl PodService {
             let same = same && !failed_before;
             let outcome = if same { settled(&handle).await } else { SetupOutcome::NotReady };
             match outcome {
-                SetupOutcome::Ready if still_ready(&handle) => return Ok(handle.pod.id.clone()),
+                SetupOutcome::Ready if handle.is_ready() => return Ok(handle.pod.id.clone()),
                 SetupOutcome::Failed(source) => return Err(RunError::Setup { pod: name, source }),
                 SetupOutcome::Ready | SetupOutcome::NotReady | SetupOutcome::Running if taken => {
-                    let removed = handle.ask(Request::Remove).await.unwrap_or(Ok(()));
-                    removed.map_err(|source| RunError::Supersede { pod: name.clone(), source })?;
+                    match handle.ask(Request::Remove).await {
+                        Some(removed) => {
+                            removed.map_err(|source| RunError::Supersede { pod: name.clone(), source })?;
+                        }
+                        // Its driver has ended: with the pod, or with the daemon.
+                        None if self.registry.has_sandbox(&handle.pod.id) => {
+                            return Err(RunError::Removed { pod: name });
+                        }
+                        None => {}
+                    }
                 }
                 SetupOutcome::Ready | SetupOutcome::NotReady | SetupOutcome::Running => {
                     return Err(RunError::Removed { pod: name });
@@ -194,25 +202,24 @@ impl PodService {
             network: network.map(PodNetwork::intended),
             holder: Default::default(),
         };
-        let handle = SandboxDriver::spawn(&self.services, &self.registry, Arc::new(pod), Begin::SetUp);
-        self.registry.insert_sandbox(handle.clone());
-        Ok(Claim::Made(handle))
+        let pod = Arc::new(pod);
+        Ok(Claim::Made(SandboxDriver::spawn(&self.services, &self.registry, pod, Begin::SetUp)))
     }
 
     /// Stops everything of the pod that runs. A pod that does not exist is stopped already.
     pub async fn stop_sandbox(&self, id: &str) -> Result<(), Arc<TeardownError>> {
-        let Ok(handle) = self.registry.sandbox(id) else {
-            return Ok(());
-        };
-        handle.ask(Request::Stop).await.unwrap_or(Ok(()))
+        match self.registry.sandbox(id) {
+            Ok(handle) => handle.ask(Request::Stop).await.unwrap_or(Ok(())),
+            Err(error) => error.unless_absent().map_err(|error| Arc::new(TeardownError::Lookup(error))),
+        }
     }
 
     /// Stops the pod and takes it away with its containers. A pod that does not exist is removed already.
     pub async fn remove_sandbox(&self, id: &str) -> Result<(), Arc<TeardownError>> {
-        let Ok(handle) = self.registry.sandbox(id) else {
-            return Ok(());
-        };
-        handle.ask(Request::Remove).await.unwrap_or(Ok(()))
+        match self.registry.sandbox(id) {
+            Ok(handle) => handle.ask(Request::Remove).await.unwrap_or(Ok(())),
+            Err(error) => error.unless_absent().map_err(|error| Arc::new(TeardownError::Lookup(error))),
+        }
     }
 
     pub fn sandbox(&self, id: &str) -> Result<SandboxView, LookupError> {
@@ -239,7 +246,7 @@ impl PodService {
     ) -> Result<ContainerId, CreateError> {
         let not_ready = || CreateError::PodNotReady { pod: sandbox.to_owned() };
         let pod = self.registry.sandbox(sandbox).map_err(|_| not_ready())?;
-        if !still_ready(&pod) {
+        if !pod.is_ready() {
             return Err(not_ready());
         }
         let key: ContainerKey = (pod.pod.id.clone(), spec.metadata.clone());
@@ -247,10 +254,11 @@ impl PodService {
         let _one_at_a_time = gate.lock().await;
         if let Some(found) = self.registry.container_named(&key) {
             let existing = found.view.borrow().clone();
-            if *existing.spec == spec && existing.image.id == image.id {
+            let same = *existing.spec == spec && existing.image.id == image.id;
+            if same && !existing.removing {
                 return Ok(existing.id);
             }
-            if existing.state.pid().is_some() {
+            if existing.state.is_live() && !existing.removing {
                 return Err(CreateError::InUse { pod: sandbox.to_owned(), name: spec.metadata.name });
             }
             let name = spec.metadata.name.clone();
@@ -345,8 +353,4 @@ async fn settled(handle: &SandboxHandle) -> SetupOutcome {
         Ok(outcome) => outcome.clone(),
         Err(_) => SetupOutcome::NotReady,
     }
-}
-
-fn still_ready(handle: &SandboxHandle) -> bool {
-    matches!(handle.view.borrow().state, SandboxState::Ready { .. })
 }

@@ -47,7 +47,8 @@ pub(crate) fn container(view: &ContainerView, facts: ContainerFacts) -> BTreeMap
 }
 
 pub(crate) fn pod(view: &SandboxView, facts: PodFacts) -> BTreeMap<String, String> {
-    let stages = view.timings.0.iter().map(|(stage, took)| ((*stage).to_owned(), json!(micros(*took))));
+    let stages =
+        view.timings.0.iter().map(|(stage, took)| (stage.clone().into_owned(), json!(micros(*took))));
     let (state, why) = sandbox_state(&view.state);
     let mut info = json!({
         "pid": facts.pid.unwrap_or_default(),

@@ -65,7 +65,7 @@ pub(in crate::convert) fn view(state: SandboxState) -> SandboxView {
         state,
         shim_pid: Some(9),
         network: None,
-        timings: Timings(vec![("shim", std::time::Duration::from_millis(2))]),
+        timings: Timings(vec![("shim".into(), std::time::Duration::from_millis(2))]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A CNI plugin that fails as it is told: `<control>/<COMMAND>.mode` says how, and without it the plugin behaves.
 //!
 //! `control` is a folder in its configuration; what the plugin was last told at a command, and of which
-//! pod, lies there in `<COMMAND>.last`. With `delegate`, it calls that plugin as if it were not there, and
+//! pod, lies there in `<COMMAND>.last`, and each call adds a byte to `<COMMAND>.calls`. With `delegate`, it calls that plugin as if it were not there, and
 //! stops before and after at the FIFOs `<control>/cni-<command>-<delegate>.before` and `.after` (see `src/fault.rs`). Without,
 //! it passes the previous result on.
 
@@ -30,6 +30,12 @@ fn main() -> ExitCode {
     std::fs::File::create(control.join(format!("{command}.last")))
         .and_then(|mut file| file.write_all(told.to_string().as_bytes()))
         .expect("keep what it was told");
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(control.join(format!("{command}.calls")))
+        .and_then(|mut file| file.write_all(b"."))
+        .expect("count the call");
 
     stop_at(&control.join(format!("{stage}.before")));
     let mode = std::fs::read_to_string(control.join(format!("{command}.mode"))).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! spec is a creation that never ended; recovery takes it away.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use runtime_core::error::ErrorKind;
@@ -176,7 +177,7 @@ pub(crate) async fn create(
         }
         return Err(error);
     }
-    let begin = Begin { view, task_exists: false, removing: false };
+    let begin = Begin { view, task_exists: false };
     let handle = ContainerDriver::spawn(services, registry, pod, begin);
     // The pod may have been stopped while a slow disk held this up.
     if registry.add_container(&handle) {
@@ -214,10 +215,7 @@ async fn make(
     let mounts = services.snapshotter.prepare(&Namespace::k8s(), new).await.map_err(snapshot_failed)?;
     let bundle = services.shims.make_bundle(view.id.as_str());
     let bundle = bundle.map_err(|source| CreateError::Bundle { name: name(), source })?;
-    let rootfs =
-        peek(&mounts, &bundle.rootfs()).map_err(|source| CreateError::Peek { name: name(), source })?;
-    let user = user::resolve(&rootfs, &view.spec.security, &view.image.config.user)
-        .map_err(|source| CreateError::User { name: name(), source })?;
+    let user = resolve_user(mounts, bundle.rootfs(), view).await?;
     let parts = look_up(pod, view).await?;
     let pins = services.shims.pins(pod.id.as_str());
     let inputs = SpecInputs {
@@ -274,11 +272,34 @@ fn record(pod: &Pod, view: &ContainerView) -> Result<ContainerRecord, serde_json
     })
 }
 
-/// What the host has at the places that the specification names. The disk behind them may be slow.
+/// Whom the processes run as, by the image's own lists.
+async fn resolve_user(
+    mounts: Vec<runtime_core::snapshot::Mount>,
+    rootfs: PathBuf,
+    view: &ContainerView,
+) -> Result<ResolvedUser, CreateError> {
+    let (spec, image) = (view.spec.clone(), view.image.clone());
+    on_disk(move || {
+        let name = || spec.metadata.name.clone();
+        let rootfs = peek(&mounts, &rootfs).map_err(|source| CreateError::Peek { name: name(), source })?;
+        user::resolve(&rootfs, &spec.security, &image.config.user)
+            .map_err(|source| CreateError::User { name: name(), source })
+    })
+    .await
+}
+
+/// What the host has at the places that the specification names.
 async fn look_up(pod: &Pod, view: &ContainerView) -> Result<HostParts, CreateError> {
     let (spec, privileged) = (view.spec.clone(), pod.handler.privileged_devices);
-    let found = tokio::task::spawn_blocking(move || HostParts::look_up(&spec, privileged)).await;
-    found
-        .unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
-        .map_err(|source| CreateError::Spec { name: view.spec.metadata.name.clone(), source })
+    on_disk(move || {
+        HostParts::look_up(&spec, privileged)
+            .map_err(|source| CreateError::Spec { name: spec.metadata.name.clone(), source })
+    })
+    .await
+}
+
+/// Off the workers: a disk may be slow.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
 }

@@ -3,6 +3,7 @@
 //! Waiting for a process to die is a state with a deadline, not a blocked driver: a second Stop with a shorter
 //! grace period moves the deadline, and everyone who asked is answered when the exit has been recorded.
 
+mod owed;
 mod update;
 
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::ContainerId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::handle::{ContainerError, ContainerHandle, Reply, Request};
+use super::handle::{ContainerError, ContainerHandle, Outcome, Reply, Request};
 use super::start::{self, Running, StartError};
 use super::{ContainerState, teardown};
 use crate::facts::{ContainerExit, ExitReason, Fact};
@@ -23,6 +24,7 @@ use crate::registry::Registry;
 use crate::services::Services;
 use crate::signal::SIGKILL;
 use crate::view::ContainerView;
+use owed::{Debt, Owed};
 use update::Updates;
 
 pub use update::UpdateError;
@@ -31,8 +33,6 @@ pub use update::UpdateError;
 const REQUEST_CAPACITY: usize = 64;
 /// The longest grace period that is waited for; longer ones are as good as for ever.
 const MAX_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Between two tries to delete a task.
-const DELETE_RETRY: Duration = Duration::from_secs(10);
 /// How often SIGKILL is repeated to a process that does not go.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// SIGKILL was sent this many times: the process hangs in the kernel, whoever waits is told so.
@@ -42,6 +42,16 @@ const KILL_TRIES: u32 = 12;
 const MAX_MESSAGE: usize = 4096;
 /// containerd's exit code of a container that could not be started.
 const START_ERROR: i32 = 128;
+/// containerd's exit code of a container that nothing else is known of.
+const UNKNOWN: i32 = 255;
+
+/// What a wish to start meets.
+enum Start {
+    Now,
+    /// For what is under way.
+    Wait,
+    Already,
+}
 
 /// A SIGKILL that is due, or repeated.
 #[derive(Clone, Copy)]
@@ -67,6 +77,7 @@ pub(crate) struct ContainerDriver {
     task_exists: bool,
     updates: Updates,
     deadline: Option<Deadline>,
+    owed: Owed,
     stopping: Vec<Reply>,
     ending: Vec<Reply>,
     removing: Vec<Reply>,
@@ -80,18 +91,36 @@ pub(crate) struct Begin {
     pub(crate) view: ContainerView,
     /// Recovery found a start that may be under way, or a running task.
     pub(crate) task_exists: bool,
-    pub(crate) removing: bool,
 }
 
 impl ContainerDriver {
+    /// Starts the driver of a container made just now.
     pub(crate) fn spawn(
         services: &Arc<Services>,
         registry: &Arc<Registry>,
         pod: &Arc<Pod>,
         begin: Begin,
     ) -> ContainerHandle {
+        let (driver, handle) = Self::new(services, registry, pod, begin);
+        services.tasks.spawn_endless("container driver", driver.run());
+        handle
+    }
+
+    /// Starts the driver of a container found after a restart. It is known before its driver does anything.
+    pub(crate) fn revive(services: &Arc<Services>, registry: &Arc<Registry>, pod: &Arc<Pod>, begin: Begin) {
+        let (driver, handle) = Self::new(services, registry, pod, begin);
+        registry.insert_container(handle);
+        services.tasks.spawn_endless("container driver", driver.run());
+    }
+
+    fn new(
+        services: &Arc<Services>,
+        registry: &Arc<Registry>,
+        pod: &Arc<Pod>,
+        begin: Begin,
+    ) -> (Self, ContainerHandle) {
         let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
-        let Begin { view, task_exists, removing } = begin;
+        let Begin { view, task_exists } = begin;
         let driver = Self {
             services: services.clone(),
             registry: registry.clone(),
@@ -105,6 +134,7 @@ impl ContainerDriver {
             task_exists,
             updates: Updates::default(),
             deadline: None,
+            owed: Owed::default(),
             stopping: Vec::new(),
             ending: Vec::new(),
             removing: Vec::new(),
@@ -115,22 +145,19 @@ impl ContainerDriver {
             view: driver.view.subscribe(),
             requests: sender,
         };
-        services.tasks.spawn_endless("container driver", driver.run(removing));
-        handle
+        (driver, handle)
     }
 
-    async fn run(mut self, removing: bool) {
+    async fn run(mut self) {
         self.resume();
-        if removing {
-            let (reply, _) = oneshot::channel();
-            self.removing.push(reply);
+        if self.view.borrow().removing {
             self.kill_now().await;
         }
-        while !self.settle().await {
-            let deadline = self.deadline;
-            let owes = self.is_idle() && self.task_exists;
+        while !self.owed.is_over() {
+            self.settle();
+            let (deadline, retry) = (self.deadline, self.owed.retry());
             let (starting, exit) = (self.starting.as_mut(), self.exit.as_mut());
-            let updating = self.updates.task();
+            let (updating, owed) = (self.updates.task(), self.owed.task());
             tokio::select! {
                 // Cancel-safe: the join handle stays and is polled again.
                 end = joined(starting) => self.start_ended(end).await,
@@ -138,10 +165,12 @@ impl ContainerDriver {
                 exit = joined(exit) => self.exited(exit).await,
                 // Cancel-safe: the join handle stays and is polled again.
                 outcome = joined(updating) => self.update_ended(outcome).await,
-                // Cancel-safe: a timer. The task was not deleted, which is tried again.
-                () = tokio::time::sleep(DELETE_RETRY), if owes => {}
+                // Cancel-safe: the join handle stays and is polled again.
+                paid = joined(owed) => self.paid(paid),
+                // Cancel-safe: a timer. What failed is tried again.
+                () = until(retry) => self.owed.try_again(),
                 // Cancel-safe: a timer.
-                () = due(deadline) => self.escalate().await,
+                () = until(deadline.map(|deadline| deadline.at)) => self.escalate().await,
                 // Cancel-safe: a request is taken whole or stays in the channel.
                 request = self.requests.recv() => match request {
                     Some(request) => self.answer(request).await,
@@ -168,6 +197,7 @@ impl ContainerDriver {
         match request {
             Request::Start(reply) => self.start(reply),
             Request::Stop(grace, reply) => {
+                self.owed.try_again();
                 match self.state() {
                     // Whatever runs there is killed first.
                     ContainerState::Unknown { .. } => self.ending.push(reply),
@@ -176,10 +206,12 @@ impl ContainerDriver {
                 self.stop(grace).await;
             }
             Request::End(reply) => {
+                self.owed.try_again();
                 self.ending.push(reply);
                 self.kill_now().await;
             }
             Request::Remove(reply) => {
+                self.owed.try_again();
                 self.removing.push(reply);
                 self.note(Fact::RemovingContainer { container: self.id.clone() });
                 self.view.send_modify(|view| view.removing = true);
@@ -191,30 +223,54 @@ impl ContainerDriver {
 
     /// Begins a start. Who asks for one that is under way waits for it, too.
     fn start(&mut self, reply: Reply) {
-        let refused = match self.state() {
-            ContainerState::Created => None,
-            // A retry of a start that succeeded.
-            ContainerState::Running { .. } => return drop(reply.send(Ok(()))),
-            ContainerState::Starting => return self.start_waiters.push(reply),
-            ContainerState::Stopping { .. } => Some("stopping"),
-            ContainerState::Exited { .. } => Some("exited"),
-            ContainerState::Unknown { .. } => Some("in an unknown state"),
-        };
-        if let Some(state) = refused {
-            let error = ContainerError::NotStartable { id: self.id.clone(), state };
-            return drop(reply.send(Err(Arc::new(error))));
+        match self.may_start() {
+            Ok(Start::Already) => drop(reply.send(Ok(()))),
+            Ok(Start::Wait) => self.start_waiters.push(reply),
+            Ok(Start::Now) => {
+                self.start_waiters.push(reply);
+                self.begin_start();
+            }
+            Err(error) => drop(reply.send(Err(Arc::new(error)))),
         }
+    }
+
+    fn may_start(&self) -> Result<Start, ContainerError> {
+        let refused = match self.state() {
+            _ if self.view.borrow().removing => "being removed",
+            // A retry of a start that succeeded.
+            ContainerState::Running { .. } => return Ok(Start::Already),
+            ContainerState::Starting => return Ok(Start::Wait),
+            ContainerState::Created if !self.registry.is_ready(&self.pod.id) => {
+                return Err(ContainerError::PodNotReady { id: self.id.clone(), pod: self.pod.id.clone() });
+            }
+            // What an undone start left is still being deleted.
+            ContainerState::Created if self.owed.is_under_way() => return Ok(Start::Wait),
+            ContainerState::Created => return Ok(Start::Now),
+            ContainerState::Stopping { .. } => "stopping",
+            ContainerState::Exited { .. } => "exited",
+            ContainerState::Unknown { .. } => "in an unknown state",
+        };
+        Err(ContainerError::NotStartable { id: self.id.clone(), state: refused })
+    }
+
+    /// For those who wait.
+    fn begin_start(&mut self) {
         if let Err(source) = self.pod.record(&Fact::Starting { container: self.id.clone() }) {
             let error = ContainerError::Journal { id: self.id.clone(), source };
-            return drop(reply.send(Err(Arc::new(error))));
+            return self.answer_start(&Err(Arc::new(error)));
         }
         self.publish(ContainerState::Starting);
         self.task_exists = true;
-        self.start_waiters.push(reply);
         let (services, pod, view) = (self.services.clone(), self.pod.clone(), self.view.borrow().clone());
         let registry = self.registry.clone();
         let start = async move { start::start(&services, &registry, &pod, &view).await.map(Some) };
         self.starting = Some(self.services.tasks.spawn_endless("container start", start));
+    }
+
+    fn answer_start(&mut self, outcome: &Outcome) {
+        for reply in self.start_waiters.drain(..) {
+            let _ = reply.send(outcome.clone());
+        }
     }
 
     async fn start_ended(&mut self, end: Result<Option<Running>, StartError>) {
@@ -237,8 +293,10 @@ impl ContainerDriver {
                 Err(Arc::new(ContainerError::Start { id: self.id.clone(), source }))
             }
         };
-        for reply in self.start_waiters.drain(..) {
-            let _ = reply.send(outcome.clone());
+        self.answer_start(&outcome);
+        if self.exit.is_none() {
+            // A stop that came meanwhile has nothing to kill; the next start is not its business.
+            self.deadline = None;
         }
         // Asked to end while it was starting: now there is something to signal.
         if self.exit.is_some() && !(self.ending.is_empty() && self.removing.is_empty()) {
@@ -348,52 +406,86 @@ impl ContainerDriver {
         }
     }
 
-    /// Does what an ended container still owes, and answers those who wait for it. True when it is removed.
-    async fn settle(&mut self) -> bool {
-        if !self.is_idle() {
-            return false;
+    /// Answers those who wait for what has come to be, and begins what an ended container still owes.
+    fn settle(&mut self) {
+        if !self.is_idle() || self.owed.is_under_way() {
+            return;
         }
+        let unknown = matches!(self.state(), ContainerState::Unknown { .. });
+        let removal = self.view.borrow().removing;
         // Nothing is taken away on suspicion: what cannot be told waits to be stopped or removed.
-        let asked = !(self.stopping.is_empty() && self.ending.is_empty() && self.removing.is_empty());
-        if matches!(self.state(), ContainerState::Unknown { .. }) && !asked {
-            return false;
+        if unknown && !removal && self.stopping.is_empty() && self.ending.is_empty() {
+            return;
         }
         for reply in self.stopping.drain(..) {
             let _ = reply.send(Ok(()));
         }
-        if self.task_exists {
-            match teardown::delete_task(&self.services, &self.pod, &self.id).await {
-                Ok(()) => self.task_exists = false,
-                Err(error) => {
-                    tracing::warn!(container = %self.id, error = %runtime_core::error::chain(&error), "task not deleted");
-                    self.answer_all(&Arc::new(error));
-                    return false;
-                }
+        if !self.task_exists {
+            for reply in self.ending.drain(..) {
+                let _ = reply.send(Ok(()));
             }
         }
-        for reply in self.ending.drain(..) {
-            let _ = reply.send(Ok(()));
+        if self.owed.retry().is_some() {
+            return;
         }
-        if self.removing.is_empty() {
-            return false;
+        if self.task_exists {
+            let (services, pod, id) = (self.services.clone(), self.pod.clone(), self.id.clone());
+            let delete = async move { teardown::delete_task(&services, &pod, &id).await };
+            self.owed.begin(&self.services, Debt::Task, delete);
+        } else if removal {
+            let (services, view) = (self.services.clone(), self.view.borrow().clone());
+            let remove = async move { teardown::remove(&services, &view).await };
+            self.owed.begin(&self.services, Debt::Rest, remove);
         }
-        let view = self.view.borrow().clone();
-        match teardown::remove(&self.services, &view).await {
-            Ok(()) => {
-                self.registry.remove_container(&view);
+    }
+
+    /// A step of the teardown has ended.
+    fn paid(&mut self, result: Result<(), ContainerError>) {
+        let debt = match (self.owed.ended(&result), result) {
+            (debt, Ok(())) => debt,
+            (_, Err(error)) => {
+                tracing::warn!(container = %self.id, error = %runtime_core::error::chain(&error), "teardown failed and will be tried again");
+                let error = Arc::new(error);
+                self.answer_all(&error);
+                return self.answer_start(&Err(error));
+            }
+        };
+        match debt {
+            Debt::Task => {
+                self.task_exists = false;
+                self.end_unknown();
+                self.start_those_who_waited();
+            }
+            Debt::Rest => {
+                self.registry.remove_container(&self.view.borrow());
                 for reply in self.removing.drain(..) {
                     let _ = reply.send(Ok(()));
                 }
-                true
-            }
-            Err(error) => {
-                self.answer_all(&Arc::new(error));
-                false
             }
         }
     }
 
-    /// Everyone who waits is told why it does not go on; the next request tries again.
+    /// Nothing of it runs any more, which is all that can be told.
+    fn end_unknown(&self) {
+        if let ContainerState::Unknown { why } = self.state() {
+            let at = self.services.clock.now();
+            let exit = ContainerExit { code: UNKNOWN, reason: ExitReason::Unknown, message: why, at };
+            self.note(Fact::Exited { container: self.id.clone(), exit });
+        }
+    }
+
+    fn start_those_who_waited(&mut self) {
+        if self.start_waiters.is_empty() {
+            return;
+        }
+        match self.may_start() {
+            Ok(Start::Now) => self.begin_start(),
+            Ok(Start::Wait | Start::Already) => {}
+            Err(error) => self.answer_start(&Err(Arc::new(error))),
+        }
+    }
+
+    /// Everyone who waits is told why it does not go on.
     fn answer_all(&mut self, error: &Arc<ContainerError>) {
         for reply in self.stopping.drain(..).chain(self.ending.drain(..)).chain(self.removing.drain(..)) {
             let _ = reply.send(Err(error.clone()));
@@ -428,9 +520,9 @@ async fn joined<T>(task: Option<&mut JoinHandle<Option<T>>>) -> T {
     }
 }
 
-async fn due(deadline: Option<Deadline>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.at).await,
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
-use runtime_core::ids::ContainerId;
+use runtime_core::ids::{ContainerId, SandboxId};
 use runtime_core::task::ShimError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +27,8 @@ pub enum ContainerError {
     Removed { id: ContainerId },
     #[error("container {id} is {state} and cannot be started")]
     NotStartable { id: ContainerId, state: &'static str },
+    #[error("container {id} cannot be started: pod sandbox {pod} is not ready")]
+    PodNotReady { id: ContainerId, pod: SandboxId },
     #[error("cannot start container {id}")]
     Start {
         id: ContainerId,
@@ -80,7 +82,7 @@ impl ContainerError {
         match self {
             Self::Lookup(source) => source.kind(),
             Self::Removed { .. } => ErrorKind::NotFound,
-            Self::NotStartable { .. } => ErrorKind::FailedPrecondition,
+            Self::NotStartable { .. } | Self::PodNotReady { .. } => ErrorKind::FailedPrecondition,
             Self::Start { source, .. } => source.kind(),
             Self::Update(source) => source.kind(),
             Self::Kill { source, .. } | Self::Delete { source, .. } => source.kind(),

@@ -127,7 +127,8 @@ pub(crate) async fn start(
     services.shims.forget_exit(id.as_str()).map_err(StartError::MakeBundle)?;
     let log = view.spec.log_path.as_deref();
     if let Some(folder) = log.and_then(Path::parent) {
-        std::fs::create_dir_all(folder)
+        tokio::fs::create_dir_all(folder)
+            .await
             .map_err(|source| StartError::LogFolder { path: folder.to_owned(), source })?;
     }
     let request = TaskRequest {

@@ -39,6 +39,11 @@ impl ContainerState {
         }
     }
 
+    /// It runs, or is about to.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running { .. } | Self::Stopping { .. })
+    }
+
     /// The state after one more fact about this container.
     #[must_use]
     pub fn after(self, fact: &Fact) -> Self {

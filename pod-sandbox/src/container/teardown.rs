@@ -8,7 +8,7 @@ use runtime_core::snapshot::SnapshotError;
 use runtime_core::task::{Shim, ShimError};
 
 use super::ContainerError;
-use crate::pod::Pod;
+use crate::pod::{NoShim, Pod};
 use crate::services::{Services, StoreFailed};
 use crate::signal::SIGKILL;
 use crate::view::ContainerView;
@@ -33,14 +33,19 @@ pub(crate) async fn delete_task(
     id: &ContainerId,
 ) -> Result<(), ContainerError> {
     let failed = |source| ContainerError::Delete { id: id.clone(), source };
-    if let Ok(shim) = pod.shim().await {
-        match shim.delete(id.as_str()).await {
+    match pod.shim().await {
+        Ok(shim) => match shim.delete(id.as_str()).await {
             Err(error) if error.disconnected() => {}
             // It runs, whatever was believed of it.
             Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
                 return abandon(&shim, id.as_str()).await.map_err(failed);
             }
             other => return other.map_err(failed),
+        },
+        Err(NoShim::Gone { .. }) => {}
+        // It lives, and so does what it holds.
+        Err(source @ NoShim::NotAttached { .. }) => {
+            return Err(ContainerError::NoShim { id: id.clone(), source });
         }
     }
     services.shims.clean(id.as_str(), &pod.handler.shim).await.map_err(failed)

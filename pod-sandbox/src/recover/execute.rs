@@ -19,9 +19,11 @@ use crate::view::ContainerView;
 
 /// Shims attached at once: each costs a connect and one file read, and reads never wait for it.
 const ATTACHING: usize = 16;
-/// How often a shim whose process lives is tried.
-const ATTACH_TRIES: u32 = 50;
+/// Between two tries; each pause is twice the one before.
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
+const ATTACH_LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries to remove a container without a pod.
+const ORPHAN_RETRY: Duration = Duration::from_secs(60);
 
 pub(super) fn execute(services: &Arc<Services>, registry: &Arc<Registry>, plan: Plan) {
     for view in plan.orphans {
@@ -61,9 +63,9 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
     };
     let pod = Arc::new(pod);
     // Containers first: the pod's driver may begin by ending them.
-    for PlannedContainer { view, task_exists, removing } in planned.containers {
-        let begin = ContainerBegin { view, task_exists, removing };
-        registry.insert_container(ContainerDriver::spawn(services, registry, &pod, begin));
+    for PlannedContainer { view, task_exists } in planned.containers {
+        let begin = ContainerBegin { view, task_exists };
+        ContainerDriver::revive(services, registry, &pod, begin);
     }
     match planned.shim {
         ShimPlan::Gone => pod.set_shim(ShimSlot::Gone),
@@ -71,8 +73,7 @@ fn revive(services: &Arc<Services>, registry: &Arc<Registry>, slots: &Arc<Semaph
             services.tasks.spawn_endless("attach shim", attach(services.clone(), pod.clone(), slots.clone()));
         }
     }
-    let begin = Begin::Recovered { facts: planned.facts };
-    registry.insert_sandbox(SandboxDriver::spawn(services, registry, pod, begin));
+    SandboxDriver::spawn(services, registry, pod, Begin::Recovered { facts: planned.facts });
 }
 
 /// The pod's journal, with the facts that were learned in it.
@@ -87,7 +88,10 @@ fn journal(
     match plan {
         JournalPlan::GoOn(journal) => {
             for fact in learned {
-                journal.append(fact)?;
+                // It would be learned again: a full disk takes no pod out of sight.
+                if let Err(error) = journal.append(fact) {
+                    tracing::error!(sandbox = %id, error = %runtime_core::error::chain(&error), "fact not recorded");
+                }
             }
             Ok(journal)
         }
@@ -101,29 +105,30 @@ fn journal(
 
 /// What a creation left that a removal of its pod overtook. It never ran.
 async fn remove_orphan(services: Arc<Services>, view: ContainerView) {
-    match teardown::remove(&services, &view).await {
-        Ok(()) => {
-            tracing::info!(container = %view.id, sandbox = %view.sandbox, "a container without a pod was removed")
-        }
-        Err(error) => {
-            tracing::error!(container = %view.id, error = %runtime_core::error::chain(&error), "a container without a pod stays");
-        }
+    while let Err(error) = teardown::remove(&services, &view).await {
+        tracing::error!(container = %view.id, error = %runtime_core::error::chain(&error), "a container without a pod stays");
+        tokio::time::sleep(ORPHAN_RETRY).await;
     }
+    tracing::info!(container = %view.id, sandbox = %view.sandbox, "a container without a pod was removed");
 }
 
-/// Connects to a shim whose process lives; when it cannot be reached in the end, it counts as gone.
+/// Connects to a shim for as long as its process lives: that it cannot be reached now, with a daemon that is short of
+/// descriptors or a shim that waits for a disk, does not make its containers dead.
 async fn attach(services: Arc<Services>, pod: Arc<Pod>, slots: Arc<Semaphore>) {
-    let Ok(_slot) = slots.acquire().await else { return };
-    for _ in 0..ATTACH_TRIES {
+    let mut pause = ATTACH_PAUSE;
+    loop {
+        let Ok(slot) = slots.acquire().await else { return };
         match services.shims.attach(pod.id.as_str()).await {
             Ok(shim) => return pod.set_shim(ShimSlot::Up(shim)),
             Err(_) if !services.shims.is_alive(pod.id.as_str()) => break,
             Err(error) => {
-                tracing::debug!(sandbox = %pod.id, error = %runtime_core::error::chain(&error), "shim not attached yet");
-                tokio::time::sleep(ATTACH_PAUSE).await;
+                tracing::warn!(sandbox = %pod.id, error = %runtime_core::error::chain(&error), "shim not attached yet");
             }
         }
+        drop(slot);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ATTACH_LONGEST_PAUSE);
     }
-    tracing::error!(sandbox = %pod.id, "the pod's shim cannot be attached");
+    tracing::error!(sandbox = %pod.id, "the pod's shim died before it could be attached");
     pod.set_shim(ShimSlot::Gone);
 }

@@ -53,7 +53,6 @@ pub(super) struct PlannedPod {
 pub(super) struct PlannedContainer {
     pub(super) view: ContainerView,
     pub(super) task_exists: bool,
-    pub(super) removing: bool,
 }
 
 /// Everything that recovery does.
@@ -150,7 +149,9 @@ impl Scene<'_> {
         }
         // A record without an OCI spec is a creation that never ended.
         let removing = past.removing || found.record.spec.value.is_empty();
-        PlannedContainer { view: view(found, self.sandbox, state), task_exists: past.started, removing }
+        let view = ContainerView { removing, ..view(found, self.sandbox, state) };
+        // What an earlier boot left of a task may lie on disk.
+        PlannedContainer { view, task_exists: past.started || self.rebooted }
     }
 
     fn past_of(&self, found: &ObservedContainer) -> Past {

@@ -13,10 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::{SandboxFacts, SandboxState, SetupError, TeardownError, setup, teardown};
 use crate::container::ContainerHandle;
 use crate::facts::{Fact, Stage};
-use crate::pod::{Pod, ShimSlot};
+use crate::pod::{NoShim, Pod, ShimSlot};
 use crate::registry::Registry;
 use crate::services::Services;
-use crate::timing::Timings;
 use crate::view::SandboxView;
 
 /// Requests that may wait for one pod; kubelet sends one verb at a time, a storm waits for its turn.
@@ -56,6 +55,11 @@ pub(crate) struct SandboxHandle {
 }
 
 impl SandboxHandle {
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.view.borrow().state, SandboxState::Ready { .. })
+    }
+
+    /// The answer; `None` when the driver has ended.
     pub(crate) async fn ask(
         &self,
         request: impl FnOnce(Reply<TeardownError>) -> Request,
@@ -78,11 +82,39 @@ pub(crate) struct SandboxDriver {
     registry: Arc<Registry>,
     pod: Arc<Pod>,
     facts: SandboxFacts,
-    timings: Timings,
     view: watch::Sender<SandboxView>,
     setup: watch::Sender<SetupOutcome>,
     requests: mpsc::Receiver<Request>,
     unwanted: CancellationToken,
+}
+
+/// Who waits for the pod's end.
+#[derive(Default)]
+struct Asked {
+    stops: Vec<Reply<TeardownError>>,
+    removes: Vec<Reply<TeardownError>>,
+}
+
+impl Asked {
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Stop(reply) => self.stops.push(reply),
+            Request::Remove(reply) => self.removes.push(reply),
+        }
+    }
+
+    fn take_all(&mut self, requests: &mut mpsc::Receiver<Request>) {
+        while let Ok(request) = requests.try_recv() {
+            self.take(request);
+        }
+    }
+
+    fn answer(replies: &mut Vec<Reply<TeardownError>>, result: &Result<(), Arc<TeardownError>>) {
+        for reply in replies.drain(..) {
+            // Nobody listens any more when the client's detached handler is gone, too.
+            let _ = reply.send(result.clone());
+        }
+    }
 }
 
 /// Whether the driver has more to do.
@@ -92,7 +124,7 @@ enum Life {
 }
 
 impl SandboxDriver {
-    /// Starts the driver of `pod`.
+    /// Starts the driver of `pod`, which is known from then on.
     pub(crate) fn spawn(
         services: &Arc<Services>,
         registry: &Arc<Registry>,
@@ -100,16 +132,15 @@ impl SandboxDriver {
         begin: Begin,
     ) -> SandboxHandle {
         let (sender, requests) = mpsc::channel(REQUEST_CAPACITY);
-        let facts = match &begin {
-            Begin::SetUp => SandboxFacts::default(),
-            Begin::Recovered { facts } => facts.clone(),
+        let (facts, outcome) = match &begin {
+            Begin::SetUp => (SandboxFacts::default(), SetupOutcome::Running),
+            Begin::Recovered { facts } => (facts.clone(), outcome(&facts.state)),
         };
         let driver = Self {
             services: services.clone(),
             registry: registry.clone(),
-            view: watch::Sender::new(view(services, &pod, &facts, &Timings::default())),
-            setup: watch::Sender::new(outcome(&facts.state)),
-            timings: Timings::default(),
+            view: watch::Sender::new(view(services, &pod, &facts)),
+            setup: watch::Sender::new(outcome),
             pod: pod.clone(),
             facts,
             requests,
@@ -122,6 +153,7 @@ impl SandboxDriver {
             requests: sender,
             unwanted: driver.unwanted.clone(),
         };
+        registry.insert_sandbox(handle.clone());
         services.tasks.spawn_endless("sandbox driver", driver.run(begin));
         handle
     }
@@ -165,8 +197,7 @@ impl SandboxDriver {
         self.facts.reached = reached;
         let failure = match result {
             Ok(timings) => {
-                self.timings = timings;
-                let ready = Fact::Ready { at: self.services.clock.now() };
+                let ready = Fact::Ready { at: self.services.clock.now(), timings };
                 match self.note(ready) {
                     Ok(()) => None,
                     Err(source) => Some(SetupError::Journal { pod: self.pod.id.to_string(), source }),
@@ -181,12 +212,15 @@ impl SandboxDriver {
         if self.pod.shim_now().is_none() {
             self.pod.set_shim(ShimSlot::Gone);
         }
+        // Dropping a plugin kills it and waits for nothing; its DEL must not run beside it.
+        self.end_stray_plugins().await;
         let life = self.discard().await;
         self.setup.send_replace(SetupOutcome::Failed(Arc::new(error)));
         life
     }
 
-    /// A plugin that the daemon before this one started may still be at work on the pod. It must not undo what comes.
+    /// A plugin that the daemon before this one started, or a set-up that was cut short, may still be at work on the
+    /// pod. It must not undo what comes.
     async fn end_stray_plugins(&self) {
         let unfinished = self.must_go_on() || matches!(self.facts.state, SandboxState::SettingUp { .. });
         if !unfinished || self.pod.network.is_none() {
@@ -195,10 +229,10 @@ impl SandboxDriver {
         match self.services.networks.invoker.end_leftovers(self.pod.id.as_str()).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::warn!(sandbox = %self.pod.id, count, "ended CNI plugins of a killed daemon")
+                tracing::warn!(sandbox = %self.pod.id, count, "ended CNI plugins that were left at work")
             }
             Err(error) => {
-                tracing::error!(sandbox = %self.pod.id, %error, "CNI plugins of a killed daemon stay")
+                tracing::error!(sandbox = %self.pod.id, %error, "CNI plugins that were left at work stay")
             }
         }
     }
@@ -227,28 +261,26 @@ impl SandboxDriver {
         }
     }
 
+    /// One try serves everyone who asked before it ended: tries of a plugin that hangs do not queue up.
     async fn answer(&mut self, request: Request) -> Life {
-        match request {
-            Request::Stop(reply) => {
-                let result = self.tear_down().await;
-                self.reply(reply, result);
-                Life::GoesOn
-            }
-            Request::Remove(reply) => {
-                let result = self.take_away().await;
-                let over = result.is_ok();
-                self.reply(reply, result);
-                if over { Life::Over } else { Life::GoesOn }
+        let mut asked = Asked::default();
+        asked.take(request);
+        loop {
+            asked.take_all(&mut self.requests);
+            let removing = !asked.removes.is_empty();
+            let result = if removing { self.take_away().await } else { self.tear_down().await };
+            asked.take_all(&mut self.requests);
+            let result = result.map_err(|error| {
+                self.teardown_failed(&error);
+                Arc::new(error)
+            });
+            Asked::answer(&mut asked.stops, &result);
+            // Whoever wants it removed is not served by a stop, but by a failure as well as anybody.
+            if removing || result.is_err() || asked.removes.is_empty() {
+                Asked::answer(&mut asked.removes, &result);
+                return if removing && result.is_ok() { Life::Over } else { Life::GoesOn };
             }
         }
-    }
-
-    fn reply(&mut self, reply: Reply<TeardownError>, result: Result<(), TeardownError>) {
-        if let Err(error) = &result {
-            self.teardown_failed(error);
-        }
-        // Nobody listens any more when the client's detached handler is gone, too.
-        let _ = reply.send(result.map_err(Arc::new));
     }
 
     /// Removes a pod that nobody may see. A failure leaves it listed as not ready, to be removed again.
@@ -265,8 +297,11 @@ impl SandboxDriver {
     fn teardown_failed(&mut self, error: &TeardownError) {
         let message = runtime_core::error::chain(error);
         tracing::warn!(sandbox = %self.pod.id, error = message, "teardown failed and will be tried again");
-        self.facts.state = SandboxState::TearingDown { last_error: Some(message) };
-        self.publish();
+        // A stopped pod stays one, without ports and addresses, whatever keeps it from being removed.
+        if self.facts.state != SandboxState::Stopped {
+            self.facts.state = SandboxState::TearingDown { last_error: Some(message) };
+            self.publish();
+        }
     }
 
     /// Stops everything of the pod that runs; a pod that is stopped already is left alone.
@@ -274,23 +309,38 @@ impl SandboxDriver {
         if self.facts.state == SandboxState::Stopped {
             return Ok(());
         }
-        let pod = self.pod.id.to_string();
-        let journal = |source| TeardownError::Journal { pod: pod.clone(), source };
-        self.pod.record(&Fact::Stopping).map_err(journal)?;
-        self.facts = self.facts.clone().after(&Fact::Stopping);
-        self.publish();
-        // A shim that is still being attached is waited for: it knows how to end what it started.
+        self.note_anyway(Fact::Stopping);
         if self.facts.reached >= Stage::ShimUp {
-            let _ = self.pod.shim().await;
+            self.end_hung_shim().await;
         }
         self.end_containers().await?;
         if self.facts.reached >= Stage::NetworkUp {
             teardown::leave_network(&self.services, &self.pod).await?;
-            self.note(Fact::NetworkDown).map_err(journal)?;
+            self.note_anyway(Fact::NetworkDown);
         }
         teardown::stop(&self.services, &self.pod, self.facts.reached).await?;
-        let stopped = Fact::Stopped { at: self.services.clock.now() };
-        self.note(stopped).map_err(journal)
+        self.note_anyway(Fact::Stopped { at: self.services.clock.now() });
+        Ok(())
+    }
+
+    /// A shim that is still being attached is waited for: it knows how to end what it started. One that lives and does
+    /// not answer ends nothing and would hold up every stop: it is killed, and what it held is cleaned up behind it.
+    async fn end_hung_shim(&self) {
+        let answers = match self.pod.shim().await {
+            Ok(shim) => shim.ping().await,
+            Err(NoShim::Gone { .. }) => return,
+            Err(NoShim::NotAttached { .. }) => false,
+        };
+        if answers || !self.services.shims.is_alive(self.pod.id.as_str()) {
+            return;
+        }
+        tracing::error!(sandbox = %self.pod.id, "the pod's shim does not answer and is killed");
+        match self.services.shims.kill(self.pod.id.as_str()).await {
+            Ok(()) => self.pod.set_shim(ShimSlot::Gone),
+            Err(error) => {
+                tracing::error!(sandbox = %self.pod.id, error = %runtime_core::error::chain(&error), "the shim stays")
+            }
+        }
     }
 
     /// Kills all containers at once and waits until each has ended and its task is deleted.
@@ -313,10 +363,7 @@ impl SandboxDriver {
 
     /// Stops the pod, then removes its containers, its files and its record.
     async fn take_away(&mut self) -> Result<(), TeardownError> {
-        self.pod
-            .record(&Fact::Removing)
-            .map_err(|source| TeardownError::Journal { pod: self.pod.id.to_string(), source })?;
-        self.facts.removing = true;
+        self.note_anyway(Fact::Removing);
         self.tear_down().await?;
         for handle in self.registry.containers_of(&self.pod.id) {
             let id = handle.id.to_string();
@@ -334,26 +381,35 @@ impl SandboxDriver {
     fn shim_died(&mut self) {
         tracing::error!(sandbox = %self.pod.id, "the pod's shim died, the pod has failed");
         self.pod.set_shim(ShimSlot::Gone);
-        let died = Fact::ShimDied { at: self.services.clock.now() };
-        if let Err(error) = self.note(died) {
+        self.note_anyway(Fact::ShimDied { at: self.services.clock.now() });
+    }
+
+    /// Teardown does not wait for a place to write to: a full disk is often why somebody stops pods.
+    fn note_anyway(&mut self, fact: Fact) {
+        if let Err(error) = self.pod.record(&fact) {
             tracing::error!(sandbox = %self.pod.id, error = %runtime_core::error::chain(&error), "fact not recorded");
         }
+        self.learn(&fact);
     }
 
     /// Records a fact and shows what follows from it.
     fn note(&mut self, fact: Fact) -> Result<(), crate::journal::JournalError> {
         self.pod.record(&fact)?;
-        self.facts = std::mem::take(&mut self.facts).after(&fact);
-        self.publish();
+        self.learn(&fact);
         Ok(())
     }
 
+    fn learn(&mut self, fact: &Fact) {
+        self.facts = std::mem::take(&mut self.facts).after(fact);
+        self.publish();
+    }
+
     fn publish(&self) {
-        self.view.send_replace(view(&self.services, &self.pod, &self.facts, &self.timings));
+        self.view.send_replace(view(&self.services, &self.pod, &self.facts));
     }
 }
 
-fn view(services: &Services, pod: &Pod, facts: &SandboxFacts, timings: &Timings) -> SandboxView {
+fn view(services: &Services, pod: &Pod, facts: &SandboxFacts) -> SandboxView {
     let network = pod.network.as_ref().filter(|_| facts.reached >= Stage::NetworkUp);
     let network = network.and_then(|it| services.networks.view(&it.intent, it.results.get()?));
     SandboxView {
@@ -363,15 +419,16 @@ fn view(services: &Services, pod: &Pod, facts: &SandboxFacts, timings: &Timings)
         created_at: pod.created_at,
         state: facts.state.clone(),
         shim_pid: pod.shim_now().map(|shim| shim.process().pid),
-        timings: timings.clone(),
+        timings: facts.timings.clone(),
     }
 }
 
+/// What a pod that was found says to those who want it run: a set-up that was cut off does not go on.
 fn outcome(state: &SandboxState) -> SetupOutcome {
     match state {
-        SandboxState::SettingUp { .. } => SetupOutcome::Running,
         SandboxState::Ready { .. } => SetupOutcome::Ready,
-        SandboxState::Died { .. }
+        SandboxState::SettingUp { .. }
+        | SandboxState::Died { .. }
         | SandboxState::TearingDown { .. }
         | SandboxState::Stopped
         | SandboxState::Unknown { .. } => SetupOutcome::NotReady,

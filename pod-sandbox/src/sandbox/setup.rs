@@ -110,10 +110,11 @@ pub(super) async fn climb(
     if let Some(network) = &pod.network {
         enter(pod, Stage::NetworkUp, reached)?;
         let results = tokio::select! {
-            // Cancel-safe: a token.
-            () = interrupted.cancelled() => return Err(SetupError::Interrupted { pod: name() }),
+            biased;
             // Dropped, it kills the plugin; the teardown that follows detaches.
             results = services.networks.attach(&network.intent) => results,
+            // Cancel-safe: a token.
+            () = interrupted.cancelled() => return Err(SetupError::Interrupted { pod: name() }),
         };
         let results = results.map_err(|source| SetupError::Network { pod: name(), source })?;
         stopwatch.lap("network");

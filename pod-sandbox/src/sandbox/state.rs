@@ -10,6 +10,7 @@
 use runtime_core::clock::Timestamp;
 
 use crate::facts::{Fact, Stage};
+use crate::timing::Timings;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SandboxState {
@@ -28,12 +29,19 @@ pub(crate) struct SandboxFacts {
     /// The highest stage that was entered: where a teardown begins.
     pub reached: Stage,
     pub removing: bool,
+    /// How long the stages of the set-up took.
+    pub timings: Timings,
 }
 
 impl Default for SandboxFacts {
     fn default() -> Self {
         let stage = Stage::Reserved;
-        Self { state: SandboxState::SettingUp { stage }, reached: stage, removing: false }
+        Self {
+            state: SandboxState::SettingUp { stage },
+            reached: stage,
+            removing: false,
+            timings: Timings::default(),
+        }
     }
 }
 
@@ -50,7 +58,10 @@ impl SandboxFacts {
                 self.reached = Stage::NetworkUp;
                 self.state = SandboxState::Unknown { why: why.clone() };
             }
-            Fact::Ready { at } => self.state = SandboxState::Ready { since: *at },
+            Fact::Ready { at, timings } => {
+                self.state = SandboxState::Ready { since: *at };
+                self.timings = timings.clone();
+            }
             Fact::ShimDied { at } => self.state = SandboxState::Died { at: *at },
             Fact::Stopping => self.state = SandboxState::TearingDown { last_error: None },
             Fact::NetworkDown => self.reached = self.reached.min(Stage::NamespacesMade),
@@ -84,10 +95,16 @@ mod tests {
             (half.state, half.reached),
             (SandboxState::SettingUp { stage: Stage::ShimUp }, Stage::ShimUp)
         );
-        let ready = project(&[up.to_vec(), vec![shim, Fact::Ready { at: Timestamp(1) }]].concat());
+        let ready = project(
+            &[up.to_vec(), vec![shim, Fact::Ready { at: Timestamp(1), timings: Timings::default() }]]
+                .concat(),
+        );
         assert_eq!(ready.state, SandboxState::Ready { since: Timestamp(1) });
-        let stopped =
-            project(&[Fact::Ready { at: Timestamp(1) }, Fact::Stopping, Fact::Stopped { at: Timestamp(2) }]);
+        let stopped = project(&[
+            Fact::Ready { at: Timestamp(1), timings: Timings::default() },
+            Fact::Stopping,
+            Fact::Stopped { at: Timestamp(2) },
+        ]);
         assert_eq!(stopped.state, SandboxState::Stopped);
     }
 }

@@ -6,7 +6,7 @@ use runtime_core::error::ErrorKind;
 use runtime_core::task::ShimError;
 
 use super::files::{FilesError, remove_files};
-use crate::cgroup::{CgroupError, remove_own_parent};
+use crate::cgroup::{CgroupError, has_own_parent, remove_own_parent};
 use crate::facts::Stage;
 use crate::journal::{self, JournalError};
 use crate::network::NetworkError;
@@ -107,7 +107,7 @@ pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Resu
         }
         pod.set_shim(ShimSlot::Gone);
     }
-    if pod.spec.cgroup_parent.is_empty() {
+    if has_own_parent(&pod.spec) {
         remove_own_parent(&pod.id).await.map_err(|source| TeardownError::Cgroup { pod: name(), source })?;
     }
     Ok(())

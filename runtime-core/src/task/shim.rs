@@ -136,6 +136,12 @@ impl Shim {
         let _ = self.inner.pidfd.readable().await;
     }
 
+    /// Whether the shim answers at all.
+    pub async fn ping(&self) -> bool {
+        let request = sandbox::PingRequest { sandbox_id: self.inner.id.clone() };
+        self.quick().ping_sandbox(&request).await.is_ok()
+    }
+
     /// Makes and pins the pod's namespaces and its `/dev/shm`. Twice is once.
     pub async fn create_sandbox(&self, wish: &PodNamespaces) -> Result<(), ShimError> {
         let ipc = if wish.own_ipc { wire_io::NamespaceMode::Pod } else { wire_io::NamespaceMode::Node };

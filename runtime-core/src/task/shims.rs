@@ -14,12 +14,16 @@ use runtime_shim::launch::{self, LaunchSpec, Verbosity};
 use runtime_shim::layout::{self, Bundle, PinnedNamespace};
 use runtime_shim::protocol::sandbox::ShutdownSandboxRequest;
 use runtime_shim::spawner::Spawner;
+use runtime_sys::pidfd;
 
 use super::{Shim, ShimError};
 use crate::error::chain;
 
 /// How long a shim may take to start.
 const LAUNCH: Duration = Duration::from_secs(30);
+/// How long one may take to die of SIGKILL, and how often that is looked at.
+const DEATH: Duration = Duration::from_secs(10);
+const DEATH_POLL: Duration = Duration::from_millis(5);
 
 /// Where the shims of this daemon live.
 #[derive(Clone, Debug)]
@@ -118,6 +122,27 @@ impl Shims {
     /// Whether the shim process of a sandbox is alive, without asking it.
     pub fn is_alive(&self, id: &str) -> bool {
         ProcessIdentity::read(&self.bundle(id).shim_pid()).is_ok_and(|identity| identity.is_alive())
+    }
+
+    /// Kills the shim process of a sandbox and waits until it is gone, for one that does not answer.
+    pub async fn kill(&self, id: &str) -> Result<(), ShimError> {
+        let failed = |source: io::Error| ShimError::Process { id: id.to_owned(), source };
+        let Ok(identity) = ProcessIdentity::read(&self.bundle(id).shim_pid()) else { return Ok(()) };
+        let pid = i32::try_from(identity.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        let Ok(pidfd) = pidfd::open(pid) else { return Ok(()) };
+        // The pid may have passed to another process before it was opened.
+        if !identity.is_alive() {
+            return Ok(());
+        }
+        pidfd::send_signal(&pidfd, rustix::process::Signal::KILL).map_err(failed)?;
+        let gone = async {
+            while identity.is_alive() {
+                tokio::time::sleep(DEATH_POLL).await;
+            }
+        };
+        let late = |_| ShimError::StillThere { id: id.to_owned(), seconds: DEATH.as_secs() };
+        tokio::time::timeout(DEATH, gone).await.map_err(late)
     }
 
     /// How a container ended, as its shim wrote it before it told anybody.

@@ -76,7 +76,7 @@ fn ready() -> Vec<Fact> {
     vec![
         Fact::Entering(Stage::ShimUp),
         Fact::Entering(Stage::NamespacesMade),
-        Fact::Ready { at: Timestamp(2) },
+        Fact::Ready { at: Timestamp(2), timings: Default::default() },
     ]
 }
 
@@ -133,7 +133,7 @@ fn an_interrupted_start_is_left_to_the_driver() {
 #[test]
 fn an_interrupted_creation_is_taken_away() {
     let pod = planned(|j| JournalFound::Read(j, ready()), true, vec![container(None, b"")]);
-    assert!(pod.containers[0].removing);
+    assert!(pod.containers[0].view.removing);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn what_cannot_be_read_is_unknown_and_not_deleted() {
     let pod = planned(unreadable, true, vec![container(None, b"{}")]);
     assert!(matches!(pod.facts.state, SandboxState::Unknown { .. }));
     assert!(matches!(pod.containers[0].view.state, ContainerState::Unknown { .. }));
-    assert!(!pod.containers[0].removing);
+    assert!(!pod.containers[0].view.removing);
     assert_eq!(pod.facts.reached, Stage::NetworkUp, "a Stop takes down whatever there may be");
     let again = planned(|j| JournalFound::Read(j, pod.learned), true, vec![container(None, b"{}")]);
     assert!(matches!(again.facts.state, SandboxState::Unknown { .. }), "and so it is at the next start");
