@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use streaming::{AttachRequest, Config, Event, ExecRequest};
 use support::backend::{Got, Refusing, Stage};
-use support::client::{Client, Frame, control, data, ping, reset};
+use support::client::{Client, Encoder, Frame, control, data, ping, reset};
 use support::{exec, server, soon, tty};
 use tokio::io::AsyncWriteExt;
 
@@ -68,6 +68,39 @@ async fn a_terminal_is_resized_and_ends_although_stdin_stays_open() {
     assert_eq!(rest.bytes(stdout), b"bye");
     assert_eq!(rest.status(error)["status"], "Success");
     process.dropped().await;
+}
+
+#[tokio::test]
+async fn a_client_cut_off_at_any_byte_leaves_no_process() {
+    let (stage, mut wings) = Stage::new();
+    let (server, _tasks) = server(Config::default(), stage).await;
+    let mut encoder = Encoder::new();
+    let mut session = Vec::new();
+    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout"), (7, "resize")] {
+        session.extend(encoder.syn(stream, &[("streamtype", kind)]));
+    }
+    let all_open = session.len();
+    session.extend(data(7, false, br#"{"Width":80,"Height":24}"#));
+    session.extend(data(3, false, b"some input"));
+    session.extend(ping(1));
+    session.extend(data(3, true, b""));
+    let attach =
+        AttachRequest { container: "box".into(), tty: true, stdin: true, stdout: true, stderr: false };
+    for length in 0..=session.len() {
+        for url in [server.exec(tty()).unwrap(), server.attach(attach.clone()).unwrap()] {
+            let mut client = Client::open(&url, ALL).await;
+            client.send(&session[..length]).await;
+            if length < all_open {
+                continue;
+            }
+            let process = soon("the start", wings.started.recv()).await.unwrap();
+            process.say(Event::Stdout(text("output under way"))).await;
+            drop(client);
+            process.dropped().await;
+        }
+    }
+    soon("the end of them all", wings.alive.wait_for(|alive| *alive == 0)).await.unwrap();
+    assert!(wings.started.try_recv().is_err(), "nothing was started for half a session");
 }
 
 #[tokio::test]
