@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -41,6 +42,8 @@ pub struct Node {
     faults: Option<Faults>,
     /// Whether the daemon lives in another boot than the machine.
     rebooted: bool,
+    /// Words that name what is of the witness in the network.
+    witness: OnceLock<Vec<String>>,
 }
 
 impl Node {
@@ -92,8 +95,17 @@ impl Node {
         let shim = process::built("shim/containerd-shim-orlop-v1");
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));
         let cri = Cri::new(&folder.join("run/orlop.sock"));
-        let node =
-            Self { folder, cgroup_parent, daemon: None, registry, network, cri, faults, rebooted: false };
+        let node = Self {
+            folder,
+            cgroup_parent,
+            daemon: None,
+            registry,
+            network,
+            cri,
+            faults,
+            rebooted: false,
+            witness: OnceLock::new(),
+        };
         let (runc, shim) = match &node.faults {
             Some(faults) => (faults.runc(), faults.shim()),
             None => (runc, shim),
@@ -229,7 +241,21 @@ impl Node {
 
     /// What there is in the network of pods that run or have run: one line each.
     pub fn network_left(&self) -> Vec<String> {
+        let mut left = self.network_of_all();
+        left.retain(|line| !self.witness.get().is_some_and(|words| names_any(line, words)));
+        left
+    }
+
+    fn network_of_all(&self) -> Vec<String> {
         leak::network::find(&self.network.marks(), &self.ids())
+    }
+
+    /// What is of the one pod that is there is not left behind from now on.
+    pub(crate) fn expect_network_of(&self, id: &str, address: &str) {
+        let interfaces = self.network_of_all().into_iter();
+        let interfaces = interfaces.filter_map(|line| line.strip_prefix("interface ").map(str::to_owned));
+        let words = interfaces.chain([id.to_owned(), address.to_owned()]).collect();
+        assert!(self.witness.set(words).is_ok(), "a node has one witness");
     }
 
     /// The node's folder: everything of it lies below.
@@ -351,6 +377,11 @@ impl Drop for Node {
         let _ = fs::remove_dir_all(&self.folder);
         assert!(failed || finished, "the node did not end clean: see above");
     }
+}
+
+fn names_any(line: &str, words: &[String]) -> bool {
+    let mut parts = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    parts.any(|part| words.iter().any(|word| word == part))
 }
 
 fn tail(path: &Path) -> String {

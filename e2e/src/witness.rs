@@ -36,6 +36,7 @@ impl Witness {
     /// Starts it in a pod of its own.
     pub fn start(node: &Node) -> Self {
         let pod = node.run_net_pod("witness");
+        node.expect_network_of(&pod.id, &pod.address().to_string());
         web::serve(&pod);
         let id = pod.start(&net_container("count", &["sh", "-c", COUNT]));
         let process = process_of(&node.cri(), &id);

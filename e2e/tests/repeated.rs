@@ -208,6 +208,29 @@ fn a_shim_that_hangs_holds_up_no_stop() {
 }
 
 #[test]
+fn a_shim_killed_in_the_midst_of_a_stop_leaves_nothing() {
+    let mut node = Node::start_on(Network::with_fault);
+    for restart in [false, true] {
+        let pod = node.run_net_pod(&fixture::unique("killed"));
+        let id = pod.start(&net_container("main", &["sleep", "3600"]));
+        node.network().set_fault("DEL", "fail");
+        node.cri().stop_pod(&pod.id).expect_err("the plugin fails");
+        let shims = shims_of(&pod.id);
+        let [shim] = shims.as_slice() else { panic!("one shim: {shims:?}") };
+        process::signal(shim.pid, Signal::KILL);
+        node.network().clear_fault("DEL");
+        if restart {
+            node.restart_daemon();
+        }
+        node.cri().stop_pod(&pod.id).expect("stop");
+        assert_eq!(wait_exited(&node.cri(), &id).exit_code, 137);
+        node.cri().remove_pod(&pod.id).expect("remove");
+        node.assert_no_network_left("the pod without a shim");
+        node.assert_no_pods_left();
+    }
+}
+
+#[test]
 fn a_shim_that_hung_for_a_while_across_a_restart_goes_on() {
     let mut node = Node::start();
     let pod = node.run_pod("pauses");

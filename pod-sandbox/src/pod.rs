@@ -88,6 +88,17 @@ impl Pod {
         self.shim.0.send_replace(slot);
     }
 
+    /// A shim found after a restart; one that was killed meanwhile does not come back.
+    pub(crate) fn attached(&self, shim: Shim) {
+        self.shim.0.send_if_modified(|slot| {
+            let pending = matches!(slot, ShimSlot::Pending);
+            if pending {
+                *slot = ShimSlot::Up(shim);
+            }
+            pending
+        });
+    }
+
     /// The shim, if it is up right now.
     pub(crate) fn shim_now(&self) -> Option<Shim> {
         match &*self.shim.0.borrow() {

@@ -81,6 +81,8 @@ pub(crate) struct ContainerDriver {
     stopping: Vec<Reply>,
     ending: Vec<Reply>,
     removing: Vec<Reply>,
+    /// The channel of requests is closed.
+    deaf: bool,
 }
 
 /// What became of a start: `None` inside when nothing runs and nothing is left, `None` outside when the daemon stops.
@@ -138,6 +140,7 @@ impl ContainerDriver {
             stopping: Vec::new(),
             ending: Vec::new(),
             removing: Vec::new(),
+            deaf: false,
         };
         let handle = ContainerHandle {
             id: driver.id.clone(),
@@ -150,7 +153,7 @@ impl ContainerDriver {
 
     async fn run(mut self) {
         self.resume();
-        if self.view.borrow().removing {
+        if self.is_unwanted() {
             self.kill_now().await;
         }
         while !self.owed.is_over() {
@@ -172,8 +175,10 @@ impl ContainerDriver {
                 // Cancel-safe: a timer.
                 () = until(deadline.map(|deadline| deadline.at)) => self.escalate().await,
                 // Cancel-safe: a request is taken whole or stays in the channel.
-                request = self.requests.recv() => match request {
+                request = self.requests.recv(), if !self.deaf => match request {
                     Some(request) => self.answer(request).await,
+                    // Nobody can ask any more, which ends no removal.
+                    None if self.is_unwanted() => self.deaf = true,
                     None => return,
                 },
             }
@@ -194,10 +199,13 @@ impl ContainerDriver {
     }
 
     async fn answer(&mut self, request: Request) {
+        if matches!(request, Request::Stop(..) | Request::End(_) | Request::Remove(_)) {
+            self.owed.try_again();
+            self.give_up_start();
+        }
         match request {
             Request::Start(reply) => self.start(reply),
             Request::Stop(grace, reply) => {
-                self.owed.try_again();
                 match self.state() {
                     // Whatever runs there is killed first.
                     ContainerState::Unknown { .. } => self.ending.push(reply),
@@ -206,12 +214,10 @@ impl ContainerDriver {
                 self.stop(grace).await;
             }
             Request::End(reply) => {
-                self.owed.try_again();
                 self.ending.push(reply);
                 self.kill_now().await;
             }
             Request::Remove(reply) => {
-                self.owed.try_again();
                 self.removing.push(reply);
                 self.note(Fact::RemovingContainer { container: self.id.clone() });
                 self.view.send_modify(|view| view.removing = true);
@@ -236,7 +242,7 @@ impl ContainerDriver {
 
     fn may_start(&self) -> Result<Start, ContainerError> {
         let refused = match self.state() {
-            _ if self.view.borrow().removing => "being removed",
+            _ if self.is_unwanted() => "being removed",
             // A retry of a start that succeeded.
             ContainerState::Running { .. } => return Ok(Start::Already),
             ContainerState::Starting => return Ok(Start::Wait),
@@ -251,6 +257,19 @@ impl ContainerDriver {
             ContainerState::Unknown { .. } => "in an unknown state",
         };
         Err(ContainerError::NotStartable { id: self.id.clone(), state: refused })
+    }
+
+    /// A start that waits for what an earlier one left does not follow a wish to end.
+    fn give_up_start(&mut self) {
+        if self.is_idle() {
+            let error = ContainerError::NotStartable { id: self.id.clone(), state: "being stopped" };
+            self.answer_start(&Err(Arc::new(error)));
+        }
+    }
+
+    /// Somebody asked to remove it.
+    fn is_unwanted(&self) -> bool {
+        self.view.borrow().removing
     }
 
     /// For those who wait.
@@ -280,11 +299,18 @@ impl ContainerDriver {
                 self.started(running);
                 Ok(())
             }
+            // Whoever asked for it meanwhile gets a start of his own once what is left of this one is deleted.
             Ok(None) => {
                 self.note(Fact::StartUndone { container: self.id.clone() });
-                Err(Arc::new(ContainerError::NotStartable { id: self.id.clone(), state: "not started" }))
+                self.deadline = None;
+                if !(self.stopping.is_empty() && self.ending.is_empty()) {
+                    self.give_up_start();
+                }
+                return self.next_update().await;
             }
             Err(StartError::Stuck) => {
+                // It may run: whoever wants it stopped waits until it is killed.
+                self.ending.append(&mut self.stopping);
                 self.publish(ContainerState::Unknown { why: StartError::Stuck.to_string() });
                 Err(Arc::new(ContainerError::Start { id: self.id.clone(), source: StartError::Stuck }))
             }
@@ -299,7 +325,7 @@ impl ContainerDriver {
             self.deadline = None;
         }
         // Asked to end while it was starting: now there is something to signal.
-        if self.exit.is_some() && !(self.ending.is_empty() && self.removing.is_empty()) {
+        if self.exit.is_some() && (self.is_unwanted() || !self.ending.is_empty()) {
             self.kill_now().await;
         } else if self.exit.is_some() && !self.stopping.is_empty() {
             self.ask_to_end().await;
@@ -374,7 +400,8 @@ impl ContainerDriver {
         self.deadline = Some(Deadline { at: Instant::now() + KILL_AGAIN, kills });
         self.signal(SIGKILL).await;
         if kills >= KILL_TRIES {
-            self.deadline = None;
+            // Who waits is told; one that is to be removed is killed whenever it can be.
+            self.deadline = self.deadline.filter(|_| self.is_unwanted());
             self.answer_all(&Arc::new(ContainerError::Unkillable { id: self.id.clone() }));
         }
     }
@@ -408,11 +435,11 @@ impl ContainerDriver {
 
     /// Answers those who wait for what has come to be, and begins what an ended container still owes.
     fn settle(&mut self) {
-        if !self.is_idle() || self.owed.is_under_way() {
+        if !self.is_idle() {
             return;
         }
         let unknown = matches!(self.state(), ContainerState::Unknown { .. });
-        let removal = self.view.borrow().removing;
+        let removal = self.is_unwanted();
         // Nothing is taken away on suspicion: what cannot be told waits to be stopped or removed.
         if unknown && !removal && self.stopping.is_empty() && self.ending.is_empty() {
             return;
@@ -425,7 +452,7 @@ impl ContainerDriver {
                 let _ = reply.send(Ok(()));
             }
         }
-        if self.owed.retry().is_some() {
+        if self.owed.is_under_way() || self.owed.retry().is_some() {
             return;
         }
         if self.task_exists {

@@ -15,6 +15,8 @@ use crate::view::ContainerView;
 
 /// How long a process may take to die of SIGKILL; one that hangs in the kernel takes longer.
 const DEATH: Duration = Duration::from_secs(60);
+/// Between two tries to remove what nobody asks for.
+const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
@@ -63,6 +65,14 @@ pub(crate) async fn abandon(shim: &Shim, id: &str) -> Result<(), ShimError> {
         Ok(_) => {}
     }
     shim.delete(id).await
+}
+
+/// Takes away what is left of a container that nobody knows of, however long a disk makes trouble.
+pub(crate) async fn remove_in_the_end(services: &Services, view: &ContainerView) {
+    while let Err(error) = remove(services, view).await {
+        tracing::error!(container = %view.id, error = %runtime_core::error::chain(&error), "left behind, to be tried again");
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 /// Takes away what is left of a container whose task is deleted.

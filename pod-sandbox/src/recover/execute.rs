@@ -22,8 +22,6 @@ const ATTACHING: usize = 16;
 /// Between two tries; each pause is twice the one before.
 const ATTACH_PAUSE: Duration = Duration::from_millis(100);
 const ATTACH_LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between two tries to remove a container without a pod.
-const ORPHAN_RETRY: Duration = Duration::from_secs(60);
 
 pub(super) fn execute(services: &Arc<Services>, registry: &Arc<Registry>, plan: Plan) {
     for view in plan.orphans {
@@ -105,10 +103,7 @@ fn journal(
 
 /// What a creation left that a removal of its pod overtook. It never ran.
 async fn remove_orphan(services: Arc<Services>, view: ContainerView) {
-    while let Err(error) = teardown::remove(&services, &view).await {
-        tracing::error!(container = %view.id, error = %runtime_core::error::chain(&error), "a container without a pod stays");
-        tokio::time::sleep(ORPHAN_RETRY).await;
-    }
+    teardown::remove_in_the_end(&services, &view).await;
     tracing::info!(container = %view.id, sandbox = %view.sandbox, "a container without a pod was removed");
 }
 
@@ -119,7 +114,7 @@ async fn attach(services: Arc<Services>, pod: Arc<Pod>, slots: Arc<Semaphore>) {
     loop {
         let Ok(slot) = slots.acquire().await else { return };
         match services.shims.attach(pod.id.as_str()).await {
-            Ok(shim) => return pod.set_shim(ShimSlot::Up(shim)),
+            Ok(shim) => return pod.attached(shim),
             Err(_) if !services.shims.is_alive(pod.id.as_str()) => break,
             Err(error) => {
                 tracing::warn!(sandbox = %pod.id, error = %runtime_core::error::chain(&error), "shim not attached yet");

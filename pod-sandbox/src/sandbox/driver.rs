@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use runtime_core::error::ErrorKind;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{SandboxFacts, SandboxState, SetupError, TeardownError, setup, teardown};
@@ -86,6 +87,8 @@ pub(crate) struct SandboxDriver {
     setup: watch::Sender<SetupOutcome>,
     requests: mpsc::Receiver<Request>,
     unwanted: CancellationToken,
+    /// When a teardown that failed is tried again.
+    retry_at: Instant,
 }
 
 /// Who waits for the pod's end.
@@ -145,6 +148,7 @@ impl SandboxDriver {
             facts,
             requests,
             unwanted: CancellationToken::new(),
+            retry_at: Instant::now() + TEARDOWN_RETRY,
         };
         let handle = SandboxHandle {
             pod,
@@ -178,7 +182,10 @@ impl SandboxDriver {
                     None => Life::Over,
                 },
                 // Cancel-safe: a timer.
-                () = tokio::time::sleep(TEARDOWN_RETRY), if self.must_go_on() => self.resume().await,
+                () = tokio::time::sleep_until(self.retry_at), if self.must_go_on() => {
+                    self.retry_at = Instant::now() + TEARDOWN_RETRY;
+                    self.resume().await
+                }
                 // Cancel-safe: watches a process, takes nothing.
                 () = pod.shim_ended(), if matches!(self.facts.state, SandboxState::Ready { .. }) => {
                     self.shim_died();
@@ -274,7 +281,9 @@ impl SandboxDriver {
                 self.teardown_failed(&error);
                 Arc::new(error)
             });
-            Asked::answer(&mut asked.stops, &result);
+            // What keeps a stopped pod from being removed is no business of those who wanted it stopped.
+            let stopped = self.facts.state == SandboxState::Stopped;
+            Asked::answer(&mut asked.stops, if stopped { &Ok(()) } else { &result });
             // Whoever wants it removed is not served by a stop, but by a failure as well as anybody.
             if removing || result.is_err() || asked.removes.is_empty() {
                 Asked::answer(&mut asked.removes, &result);
@@ -297,6 +306,7 @@ impl SandboxDriver {
     fn teardown_failed(&mut self, error: &TeardownError) {
         let message = runtime_core::error::chain(error);
         tracing::warn!(sandbox = %self.pod.id, error = message, "teardown failed and will be tried again");
+        self.retry_at = Instant::now() + TEARDOWN_RETRY;
         // A stopped pod stays one, without ports and addresses, whatever keeps it from being removed.
         if self.facts.state != SandboxState::Stopped {
             self.facts.state = SandboxState::TearingDown { last_error: Some(message) };
@@ -331,10 +341,10 @@ impl SandboxDriver {
             Err(NoShim::Gone { .. }) => return,
             Err(NoShim::NotAttached { .. }) => false,
         };
-        if answers || !self.services.shims.is_alive(self.pod.id.as_str()) {
+        if answers {
             return;
         }
-        tracing::error!(sandbox = %self.pod.id, "the pod's shim does not answer and is killed");
+        tracing::error!(sandbox = %self.pod.id, "the pod's shim does not answer, what there is of it is killed");
         match self.services.shims.kill(self.pod.id.as_str()).await {
             Ok(()) => self.pod.set_shim(ShimSlot::Gone),
             Err(error) => {

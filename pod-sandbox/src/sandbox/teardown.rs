@@ -3,7 +3,7 @@
 //! Every step succeeds when its thing is already gone, so a teardown that failed half-way is simply run again.
 
 use runtime_core::error::ErrorKind;
-use runtime_core::task::ShimError;
+use runtime_core::task::{Shim, ShimError};
 
 use super::files::{FilesError, remove_files};
 use crate::cgroup::{CgroupError, has_own_parent, remove_own_parent};
@@ -90,20 +90,13 @@ pub(super) async fn leave_network(services: &Services, pod: &Pod) -> Result<(), 
 pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Result<(), TeardownError> {
     let name = || pod.id.to_string();
     if reached >= Stage::ShimUp {
-        match pod.shim_now() {
-            Some(shim) => {
-                if reached >= Stage::NamespacesMade {
-                    shim.stop_sandbox()
-                        .await
-                        .map_err(|source| TeardownError::Namespaces { pod: name(), source })?;
-                }
-                shim.shutdown().await.map_err(|source| TeardownError::Shim { pod: name(), source })?;
-            }
-            None => services
-                .shims
-                .clean(pod.id.as_str(), &pod.handler.shim)
-                .await
-                .map_err(|source| TeardownError::Shim { pod: name(), source })?,
+        let ended = match pod.shim_now() {
+            Some(shim) => end_shim(&shim, pod, reached).await?,
+            None => Ended::Gone,
+        };
+        if let Ended::Gone = ended {
+            let cleaned = services.shims.clean(pod.id.as_str(), &pod.handler.shim).await;
+            cleaned.map_err(|source| TeardownError::Shim { pod: name(), source })?;
         }
         pod.set_shim(ShimSlot::Gone);
     }
@@ -111,6 +104,26 @@ pub(super) async fn stop(services: &Services, pod: &Pod, reached: Stage) -> Resu
         remove_own_parent(&pod.id).await.map_err(|source| TeardownError::Cgroup { pod: name(), source })?;
     }
     Ok(())
+}
+
+/// What became of what a shim held.
+enum Ended {
+    /// It took everything down itself.
+    Clean,
+    /// It had died: everything is to be cleaned up behind it.
+    Gone,
+}
+
+async fn end_shim(shim: &Shim, pod: &Pod, reached: Stage) -> Result<Ended, TeardownError> {
+    let name = || pod.id.to_string();
+    if reached >= Stage::NamespacesMade {
+        match shim.stop_sandbox().await {
+            Err(error) if error.disconnected() && shim.is_over() => return Ok(Ended::Gone),
+            stopped => stopped.map_err(|source| TeardownError::Namespaces { pod: name(), source })?,
+        }
+    }
+    shim.shutdown().await.map_err(|source| TeardownError::Shim { pod: name(), source })?;
+    Ok(Ended::Clean)
 }
 
 /// What RemovePodSandbox takes away beyond that: bundle and files.

@@ -36,6 +36,13 @@ pub enum IdentityError {
     Damaged { path: PathBuf, content: String },
 }
 
+/// There is no such process, or file.
+#[must_use]
+pub fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
 impl ProcessIdentity {
     /// The identity of a process that is alive.
     ///
@@ -45,11 +52,16 @@ impl ProcessIdentity {
         Ok(Self { pid, start_time: proc::start_time(pid)?, boot_id: proc::boot_id()? })
     }
 
-    /// Whether that very process is still alive; a zombie is not.
+    /// Whether that very process is still alive; a zombie is not. One that cannot be looked at, with no descriptor
+    /// left for it, is alive: whoever takes it for dead kills what it holds.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        proc::boot_id().is_ok_and(|boot| boot == self.boot_id)
-            && proc::stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_zombie())
+        let of_this_boot = proc::boot_id().map_or(true, |boot| boot == self.boot_id);
+        of_this_boot
+            && match proc::stat(self.pid) {
+                Ok(stat) => stat.start_time == self.start_time && !stat.is_zombie(),
+                Err(error) => !is_absent(&error),
+            }
     }
 
     /// Reads a `shim.pid`.

@@ -10,6 +10,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime_shim::client::{CallError, KillTarget};
 use runtime_shim::exit_file;
@@ -304,4 +305,25 @@ async fn shims_are_born_in_their_cgroup_of_every_hierarchy() {
     let left: Vec<_> =
         left.map(|found| found.point.join(&path[1..])).filter(|folder| folder.exists()).collect();
     assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_child_that_comes_too_late_is_killed_and_reaped() {
+    const ARGUMENT: &str = "86411.7";
+    let path = format!("/orlop-test-late-{}/shims", std::process::id());
+    let spawner = Spawner::new(&path, |error| panic!("{error}")).unwrap();
+    let sleep = || Spawn::new("/bin/sleep").arg(ARGUMENT);
+    // Rarely it is in time.
+    while let Ok(child) = spawner.start(sleep(), Duration::ZERO) {
+        pidfd::send_signal(child.pidfd(), Signal::KILL).unwrap();
+        pidfd::wait(child.pidfd()).unwrap();
+    }
+    // The next job comes after it.
+    let next = spawner.start(Spawn::new("/bin/true"), Duration::from_secs(30)).unwrap();
+    pidfd::wait(next.pidfd()).unwrap();
+    let commands = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    assert_eq!(commands.filter(|command| command.contains(ARGUMENT)).count(), 0);
 }

@@ -386,6 +386,25 @@ async fn nonsense_and_crowds_are_refused() {
 }
 
 #[tokio::test]
+async fn connections_that_say_nothing_are_sent_away_and_make_room() {
+    let node = Node::start("silent").await;
+    node.run("c1", Process::shell("exec sleep 1000")).await;
+    let path = stream_socket(&node.socket());
+    let mut silent = Vec::new();
+    while try_attach(&node, "c1").await.is_ok() {
+        silent.push(tokio::net::UnixStream::connect(&path).await.unwrap());
+        assert!(silent.len() < 1000, "they are not counted");
+    }
+    for mut socket in silent {
+        let mut answer = Vec::new();
+        tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.expect("sent away").unwrap();
+        assert_eq!(answer.first(), Some(&3));
+    }
+    attach(&node, "c1").await;
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn sessions_leave_no_memory_and_no_thread_behind() {
     let node = Node::start("lean").await;
     let pid = node.shim_identity().pid;

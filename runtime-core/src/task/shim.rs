@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_shim::client::{CallError, KillTarget, ShimClient};
-use runtime_shim::identity::ProcessIdentity;
+use runtime_shim::identity::{ProcessIdentity, is_absent};
 use runtime_shim::protocol::{
     LINUX_RESOURCES, io as wire_io, runc, sandbox, task, task_types, to_any, types,
 };
@@ -164,12 +164,11 @@ impl Shim {
         Ok(())
     }
 
-    /// Kills and deletes every task, unpins the namespaces. Gone already is fine.
+    /// Kills and deletes every task, unpins the namespaces. A shim that has died has done none of it.
     pub async fn stop_sandbox(&self) -> Result<(), ShimError> {
         let request = sandbox::StopSandboxRequest { sandbox_id: self.inner.id.clone(), ..Default::default() };
         let answer = self.runtime().stop_sandbox(&request).await;
         match answer.map_err(self.failed("stop the pod")) {
-            Err(error) if error.disconnected() && self.is_over() => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
@@ -301,9 +300,13 @@ impl Shim {
         self.inner.client.with_limit(RUNTIME)
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether its process is gone for certain.
+    pub fn is_over(&self) -> bool {
         let pid = u32::try_from(self.inner.process.pid).unwrap_or_default();
-        ProcessIdentity::of(pid).map_or(true, |found| found.start_time != self.inner.process.start_time)
+        match ProcessIdentity::of(pid) {
+            Ok(found) => found.start_time != self.inner.process.start_time,
+            Err(error) => is_absent(&error),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use runtime_shim::client::ShimClient;
 use runtime_shim::exit_file::{self, ExitFileError, ExitRecord};
-use runtime_shim::identity::ProcessIdentity;
+use runtime_shim::identity::{IdentityError, ProcessIdentity, is_absent};
 use runtime_shim::launch::{self, LaunchSpec, Verbosity};
 use runtime_shim::layout::{self, Bundle, PinnedNamespace};
 use runtime_shim::protocol::sandbox::ShutdownSandboxRequest;
@@ -121,16 +121,28 @@ impl Shims {
 
     /// Whether the shim process of a sandbox is alive, without asking it.
     pub fn is_alive(&self, id: &str) -> bool {
-        ProcessIdentity::read(&self.bundle(id).shim_pid()).is_ok_and(|identity| identity.is_alive())
+        match ProcessIdentity::read(&self.bundle(id).shim_pid()) {
+            Ok(identity) => identity.is_alive(),
+            Err(IdentityError::Io { source, .. }) => !is_absent(&source),
+            Err(IdentityError::Damaged { .. }) => false,
+        }
     }
 
     /// Kills the shim process of a sandbox and waits until it is gone, for one that does not answer.
     pub async fn kill(&self, id: &str) -> Result<(), ShimError> {
         let failed = |source: io::Error| ShimError::Process { id: id.to_owned(), source };
-        let Ok(identity) = ProcessIdentity::read(&self.bundle(id).shim_pid()) else { return Ok(()) };
+        let identity = match ProcessIdentity::read(&self.bundle(id).shim_pid()) {
+            Ok(identity) => identity,
+            Err(IdentityError::Io { source, .. }) if is_absent(&source) => return Ok(()),
+            Err(error) => return Err(failed(io::Error::other(error))),
+        };
         let pid = i32::try_from(identity.pid).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
-        let Ok(pidfd) = pidfd::open(pid) else { return Ok(()) };
+        let pidfd = match pidfd::open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
         // The pid may have passed to another process before it was opened.
         if !identity.is_alive() {
             return Ok(());

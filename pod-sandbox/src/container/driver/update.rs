@@ -102,7 +102,7 @@ impl ContainerDriver {
             let Some((wish, reply)) = self.updates.waiting.pop_front() else { return };
             let mut resources = self.view.borrow().resources.updated(&wish);
             match self.state() {
-                _ if !self.removing.is_empty() => self.refuse(reply, "being removed"),
+                _ if self.is_unwanted() => self.refuse(reply, "being removed"),
                 ContainerState::Unknown { .. } => self.refuse(reply, "in an unknown state"),
                 ContainerState::Running { .. } | ContainerState::Stopping { .. } => {
                     // The score of a process that runs stays what it is.
@@ -133,6 +133,8 @@ impl ContainerDriver {
     pub(super) async fn update_ended(&mut self, outcome: Outcome) {
         if let Some(Change { resources, reply, .. }) = self.updates.running.take() {
             let outcome = match outcome {
+                // Its record is going, or gone.
+                Ok(()) if self.is_unwanted() => Ok(()),
                 Ok(()) => self.keep(resources).await,
                 Err(error) => Err(error),
             };
