@@ -9,12 +9,19 @@ use flate2::bufread::MultiGzDecoder;
 use runtime_core::ids::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+use zstd::stream::read::Decoder as ZstdDecoder;
 
 use super::{Limits, UnpackError};
 
 const BUFFER: usize = 256 << 10;
 /// Between two entries lie their headers with long names and extended attributes (at most 64 KiB each in Linux).
 const MAX_HEADER: u64 = 1 << 20;
+/// A zstd frame says itself how much memory it wants. 128 MiB is what the strongest ordinary level asks for.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// What gzip can expand a byte to at most. zstd could 32 times more, so that a small blob would fill a disk.
+const MAX_EXPANSION: u64 = 1032;
+/// Small layers may be mostly zeros: this much is not looked at.
+const FREE_EXPANSION: u64 = 1 << 30;
 
 /// Carried through the tar parser as the inside of an `io::Error`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -81,16 +88,19 @@ pub(crate) struct Source {
 
 impl Source {
     pub(super) fn open(blob: File, limits: Limits, cancel: CancellationToken) -> Result<Self, UnpackError> {
+        let size = blob.metadata().map_err(UnpackError::Read)?.len();
+        let limit = limits.bytes.min(size.saturating_mul(MAX_EXPANSION).saturating_add(FREE_EXPANSION));
         let mut reader = BufReader::with_capacity(BUFFER, blob);
         let inner: Box<dyn Read> = match reader.fill_buf().map_err(UnpackError::Read)? {
             [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(UnpackError::Compression { name: "zstd" }),
+            // A frame of data, or one to be skipped: zstd:chunked and parallel writers put those in between.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Box::new(zstd(reader)?),
             [b'B', b'Z', b'h', ..] => return Err(UnpackError::Compression { name: "bzip2" }),
             [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(UnpackError::Compression { name: "xz" }),
             _ => Box::new(reader),
         };
         let gauge = Gauge(Rc::default());
-        Ok(Self { inner, hash: Sha256::new(), left: limits.bytes, limit: limits.bytes, gauge, cancel })
+        Ok(Self { inner, hash: Sha256::new(), left: limit, limit, gauge, cancel })
     }
 
     pub(super) fn gauge(&self) -> Gauge {
@@ -102,6 +112,13 @@ impl Source {
         io::copy(&mut self, &mut io::sink()).map_err(error_of)?;
         Ok(Digest::from_sha256(&self.hash.finalize()))
     }
+}
+
+/// Reads all frames up to the end of the file.
+fn zstd(reader: BufReader<File>) -> Result<ZstdDecoder<'static, BufReader<File>>, UnpackError> {
+    let mut decoder = ZstdDecoder::with_buffer(reader).map_err(UnpackError::Read)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(UnpackError::Read)?;
+    Ok(decoder)
 }
 
 impl Read for Source {

@@ -1,5 +1,6 @@
 //! Layers good and hostile, applied to real folders. Needs root: owners, devices and overlay attributes.
 
+mod compressed;
 mod hostile;
 
 use std::io::{Seek, Write};
