@@ -40,6 +40,8 @@ pub enum DocumentError {
     Schema { digest: Digest, version: u64 },
     #[error("{digest} has {count} {what}, more than the supported {limit}")]
     TooMany { digest: Digest, what: &'static str, count: usize, limit: usize },
+    #[error("manifest {digest} has {size} bytes, its index says {expected}")]
+    Size { digest: Digest, expected: u64, size: u64 },
     #[error("index {digest} has no image for {platform}")]
     NoPlatform { digest: Digest, platform: String },
     #[error("index {digest} leads to too many other indexes")]
@@ -54,7 +56,9 @@ impl DocumentError {
             Self::NoPlatform { .. } => ErrorKind::NotFound,
             Self::TooMany { .. } | Self::Depth { .. } => ErrorKind::ResourceExhausted,
             Self::MediaType { .. } | Self::Schema { .. } => ErrorKind::Unimplemented,
-            Self::Parse { .. } | Self::Ambiguous { .. } | Self::LayerCount { .. } => ErrorKind::DataLoss,
+            Self::Parse { .. } | Self::Ambiguous { .. } | Self::LayerCount { .. } | Self::Size { .. } => {
+                ErrorKind::DataLoss
+            }
         }
     }
 }

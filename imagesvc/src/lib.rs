@@ -15,6 +15,6 @@ mod unpack;
 pub use document::{DocumentError, ImageConfig};
 pub use image::{Image, ImageError, ImageId, ResolvedImage};
 pub use pull::{PullError, PulledImage};
-pub use registry::Auth;
+pub use registry::{Auth, Retry};
 pub use service::{Config, FsInfo, ImageService, Parts, PullRequest};
 pub use unpack::UnpackError;

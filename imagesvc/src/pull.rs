@@ -76,7 +76,8 @@ impl Puller {
         let image = reference.to_string();
         let hosts = crate::registry::endpoints(&self.config.config_path, reference.host());
         let hosts = hosts.map_err(|source| PullError::Hosts { image: image.clone(), source })?;
-        let session = Session::new(reference, hosts, Arc::clone(&self.clients), request.auth);
+        let session =
+            Session::new(reference, hosts, Arc::clone(&self.clients), request.auth, self.config.retry);
         let lease = self.lease(&image).await?;
         let pull = Pull { puller: self, session, image, lease, cancel };
         let outcome = pull.run().await;
@@ -140,17 +141,20 @@ impl Pull<'_> {
 
     /// Fetches what the reference names, and the manifest for this host if that is an index.
     async fn manifest(&self, digest: &Digest) -> Result<(Descriptor, PulledManifest), PullError> {
-        let mut digest = digest.clone();
+        let (mut digest, mut expected) = (digest.clone(), None);
         let mut way = Vec::new();
         for _ in 0..MAX_INDEX_DEPTH {
             let bytes = self.fetch_manifest(&digest).await?;
             let size = bytes.len() as u64;
+            if let Some(expected) = expected.filter(|expected| *expected != size) {
+                return Err(self.document(DocumentError::Size { digest, expected, size }));
+            }
             match document::parse(&digest, &bytes).map_err(|source| self.document(source))? {
                 Document::Index(entries) => {
                     let next = document::select(&digest, entries).map_err(|source| self.document(source))?;
                     let media_type = document::media::OCI_INDEX.to_owned();
                     way.push(Descriptor { media_type, digest, size });
-                    digest = next.digest;
+                    (digest, expected) = (next.digest, Some(next.size));
                 }
                 Document::Manifest(manifest) => {
                     let own = Descriptor { media_type: manifest.media_type.clone(), digest, size };

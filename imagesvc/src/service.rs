@@ -15,7 +15,7 @@ use runtime_core::tasks::TaskGroup;
 
 use crate::image::{Image, ImageError, ResolvedImage, Views};
 use crate::pull::{Jobs, PULL_LEASE, PullError, PulledImage, Puller};
-use crate::registry::Auth;
+use crate::registry::{Auth, Retry};
 
 /// The services that images are made of.
 #[derive(Clone)]
@@ -33,10 +33,11 @@ pub struct Parts {
 pub struct Config {
     /// Folders with `<host>/hosts.toml`, the first that has one for a host counts.
     pub config_path: Vec<PathBuf>,
-    /// Layers of one image that are fetched at a time.
+    /// Layers of one image that are fetched at a time; 0 is all of them.
     pub max_concurrent_downloads: usize,
-    /// A registry that sends nothing for so long has failed.
-    pub progress_timeout: Duration,
+    /// A host that sends nothing for so long has failed; `None` waits for ever.
+    pub progress_timeout: Option<Duration>,
+    pub retry: Retry,
     /// Names whose images the kubelet must not remove.
     pub pinned: Vec<String>,
 }
@@ -47,7 +48,8 @@ impl Default for Config {
         Self {
             config_path: Vec::new(),
             max_concurrent_downloads: 3,
-            progress_timeout: Duration::from_secs(5 * 60),
+            progress_timeout: Some(Duration::from_secs(5 * 60)),
+            retry: Retry::default(),
             pinned: Vec::new(),
         }
     }

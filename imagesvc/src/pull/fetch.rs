@@ -12,8 +12,14 @@ use crate::registry::{AttemptError, Blob, RegistryError};
 
 /// Chunks between the network and the disk; at 16 KiB or so each, enough to hide a slow write.
 const CHUNKS_IN_FLIGHT: usize = 32;
-/// How often a host that breaks off in the middle is asked to go on.
-const RESUMES: usize = 3;
+
+/// How far one request has brought a blob.
+#[derive(Default)]
+struct Course {
+    /// Bytes of earlier requests are part of it.
+    resumed: bool,
+    reached: u64,
+}
 
 impl Pull<'_> {
     /// Holds an object before anyone looks whether it is there: from then on it cannot go.
@@ -91,40 +97,59 @@ impl Pull<'_> {
     }
 
     async fn fetch_from(&self, host: usize, blob: &Descriptor) -> Result<(), AttemptError> {
-        let (mut resumes, mut again) = (0, false);
+        let (mut patience, mut again) = (self.session.patience(host), false);
         loop {
-            let mut resumed = false;
-            match self.fetch_once(host, blob, &mut resumed).await {
+            let mut course = Course::default();
+            let error = match self.fetch_once(host, blob, &mut course).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match error {
                 // What was there before may be what is wrong. It is gone by now: this asks from byte 0.
-                Err(AttemptError::Store(
-                    ContentError::WrongDigest { .. } | ContentError::WrongSize { .. },
-                )) if resumed && !again => again = true,
-                Err(AttemptError::Body(_) | AttemptError::Timeout(_)) if resumes < RESUMES => resumes += 1,
-                outcome => return outcome,
+                AttemptError::Store(ContentError::WrongDigest { .. } | ContentError::WrongSize { .. })
+                    if course.resumed && !again =>
+                {
+                    again = true;
+                }
+                error => {
+                    patience.progress(course.reached);
+                    let waited = self.cancel.run_until_cancelled(patience.wait(error)).await;
+                    waited.ok_or(AttemptError::Cancelled)??;
+                }
             }
         }
     }
 
-    /// One request, from where the last one stopped; `resumed` tells whether bytes of an earlier one are part of it.
+    /// One request, from where the last one stopped.
     async fn fetch_once(
         &self,
         host: usize,
         blob: &Descriptor,
-        resumed: &mut bool,
+        course: &mut Course,
     ) -> Result<(), AttemptError> {
         let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
         let name = format!("layer-{}", blob.digest);
         let opened = tokio::task::spawn_blocking(move || content.ingest(&namespace, &name)).await;
         let mut ingest = opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
-        *resumed = ingest.offset() > 0;
+        course.resumed = ingest.offset() > 0;
         if ingest.offset() < blob.size || blob.size == 0 {
             let answer = self.session.blob(host, &blob.digest, ingest.offset());
-            let answer = self.cancel.run_until_cancelled(answer).await.ok_or(AttemptError::Cancelled)??;
+            let answer =
+                self.cancel.run_until_cancelled(answer).await.unwrap_or(Err(AttemptError::Cancelled));
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return Err(without(ingest, error)),
+            };
             if answer.offset != ingest.offset() {
                 ingest.reset().map_err(AttemptError::Store)?;
-                *resumed = false;
+                course.resumed = false;
             }
-            ingest = self.copy(answer, ingest, blob.size).await?;
+            let is_the_rest = answer.is_the_rest;
+            ingest = self.copy(answer, ingest, (blob.size, &mut *course)).await?;
+            // An end without a length looks like one that was cut off.
+            if course.reached < blob.size && !is_the_rest {
+                return Err(AttemptError::Truncated { received: course.reached, size: blob.size });
+            }
         }
         let (blob, labels) = (blob.clone(), self.source_label());
         let committed =
@@ -134,7 +159,12 @@ impl Pull<'_> {
     }
 
     /// The network's chunks go to a thread that hashes and writes. It has ended when this returns.
-    async fn copy(&self, mut answer: Blob, mut ingest: Ingest, size: u64) -> Result<Ingest, AttemptError> {
+    async fn copy(
+        &self,
+        mut answer: Blob,
+        mut ingest: Ingest,
+        (size, course): (u64, &mut Course),
+    ) -> Result<Ingest, AttemptError> {
         let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(CHUNKS_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
@@ -168,6 +198,21 @@ impl Pull<'_> {
         }
         drop(sender);
         let ingest = writer.await.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
-        received.map(|()| ingest)
+        course.reached = ingest.offset();
+        match received {
+            Ok(()) => Ok(ingest),
+            Err(error) => Err(without(ingest, error)),
+        }
+    }
+}
+
+/// What failed; an ingest that nothing has come to is no use to the next request.
+fn without(ingest: Ingest, error: AttemptError) -> AttemptError {
+    if ingest.offset() > 0 {
+        return error;
+    }
+    match ingest.abort() {
+        Ok(()) => error,
+        Err(source) => AttemptError::Store(source),
     }
 }

@@ -34,7 +34,10 @@ impl Pull<'_> {
         let chains = chain_ids(&config.diff_ids);
         self.hold_all(manifest, &chains).await?;
         let layers = &manifest.manifest.layers;
-        let parallel = self.puller.config.max_concurrent_downloads.max(1);
+        let parallel = match self.puller.config.max_concurrent_downloads {
+            0 => layers.len().max(1),
+            limit => limit,
+        };
         // Fetching goes on while a layer is unpacked: what has arrived waits on disk, so the channel has room for all.
         let (sender, mut receiver) = mpsc::channel(layers.len().max(1));
         let first_error = OnceLock::new();

@@ -13,13 +13,16 @@ use serde::Deserialize;
 
 pub(super) use challenge::{Challenge, challenges};
 
+use super::answer::{read_capped, status_error};
 use super::attempt::AttemptError;
-use super::client::{Clients, read_capped};
+use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::origin::same_registry;
 
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
 const CLIENT_ID: &str = "orlop";
+/// What of a realm is shown in errors.
+const MAX_REALM_TEXT: usize = 200;
 
 /// What the kubelet sends along with a pull (CRI `AuthConfig`).
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -132,7 +135,8 @@ async fn token(
     repository: &str,
 ) -> Result<String, AttemptError> {
     let realm = challenge.parameter("realm").unwrap_or_default();
-    let failed = |why: String| AttemptError::Token { realm: realm.chars().take(200).collect(), why };
+    let shown: String = realm.chars().filter(|c| !c.is_control()).take(MAX_REALM_TEXT).collect();
+    let failed = |why: String| AttemptError::Token { realm: shown.clone(), why };
     let mut url = Url::parse(realm).map_err(|error| failed(error.to_string()))?;
     let secure = url.scheme() == "https" || (url.scheme() == "http" && endpoint.base.scheme() == "http");
     if !secure {
@@ -161,12 +165,13 @@ async fn token(
             }
         }
     };
-    let response =
-        request.send().await.map_err(|error| failed(runtime_core::error::chain(&error.without_url())))?;
+    let limit = clients.progress_timeout();
+    let server = |source| AttemptError::TokenServer { realm: shown.clone(), source: Box::new(source) };
+    let response = request.send().await.map_err(|error| server(AttemptError::of_send(error, limit)))?;
     if !response.status().is_success() {
-        return Err(failed(format!("it answered {}", response.status().as_u16())));
+        return Err(server(status_error(response, limit).await));
     }
-    let body = read_capped(response, MAX_TOKEN_ANSWER).await?;
+    let body = read_capped(response, MAX_TOKEN_ANSWER, limit).await.map_err(server)?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
     match (answer.token, answer.access_token) {
         (token, _) if !token.is_empty() => Ok(token),

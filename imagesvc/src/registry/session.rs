@@ -1,23 +1,27 @@
-//! One pull's talk with the hosts of one registry: who is asked next, with which token, and where redirects lead.
+//! One pull's talk with the hosts of one registry: which of them is asked for what, and when the next one is.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod access;
+mod exchange;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode};
 use runtime_core::ids::Digest;
 use sha2::{Digest as _, Sha256};
 
+use super::answer::{Part, read_capped};
 use super::attempt::{AttemptError, RegistryError};
-use super::auth::{self, Auth, Credentials};
-use super::client::{Clients, read_capped, status_error};
-use super::endpoint::{Endpoint, host_of};
-use crate::document::{MAX_DOCUMENT, media};
+use super::auth::Auth;
+use super::client::Clients;
+use super::endpoint::Endpoint;
+use super::retry::{Patience, Place, Retry};
+use crate::document::MAX_DOCUMENT;
 use crate::reference::{Reference, Version};
+use access::Access;
+use exchange::{Answer, Ask, at};
 
-const MAX_REDIRECTS: usize = 5;
 const DIGEST_HEADER: &str = "docker-content-digest";
 
 pub(crate) struct Session {
@@ -25,21 +29,17 @@ pub(crate) struct Session {
     endpoints: Vec<Endpoint>,
     clients: Arc<Clients>,
     auth: Option<Auth>,
-    /// The `Authorization` value that an endpoint has accepted last, by the endpoint's place.
-    authorization: Mutex<HashMap<usize, HeaderValue>>,
+    retry: Retry,
+    /// By the endpoint's place.
+    access: Vec<Access>,
 }
 
 /// A blob's bytes from `offset` on.
 pub(crate) struct Blob {
     pub(crate) offset: u64,
+    /// Whether the host has said where they end and that nothing comes behind.
+    pub(crate) is_the_rest: bool,
     pub(crate) chunks: BoxStream<'static, Result<Bytes, AttemptError>>,
-}
-
-struct Ask<'a> {
-    method: Method,
-    kind: &'a str,
-    name: &'a str,
-    offset: u64,
 }
 
 impl Session {
@@ -48,8 +48,10 @@ impl Session {
         endpoints: Vec<Endpoint>,
         clients: Arc<Clients>,
         auth: Option<Auth>,
+        retry: Retry,
     ) -> Self {
-        Self { reference, endpoints, clients, auth, authorization: Mutex::new(HashMap::new()) }
+        let access = endpoints.iter().map(|_| Access::new()).collect();
+        Self { reference, endpoints, clients, auth, retry, access }
     }
 
     pub(crate) fn reference(&self) -> &Reference {
@@ -61,16 +63,31 @@ impl Session {
         (0..self.endpoints.len()).filter(|at| self.endpoints[*at].may_pull)
     }
 
+    fn resolve_hosts(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.endpoints.len()).filter(|at| self.endpoints[*at].may_resolve)
+    }
+
     pub(crate) fn host(&self, at: usize) -> &str {
         &self.endpoints[at].host
+    }
+
+    /// For one blob from the host.
+    pub(crate) fn patience(&self, at: usize) -> Patience {
+        self.patience_among(at, self.pull_hosts())
+    }
+
+    fn patience_among(&self, at: usize, hosts: impl Iterator<Item = usize>) -> Patience {
+        let place = if hosts.last() == Some(at) { Place::Last } else { Place::Followed };
+        Patience::new(self.retry, place)
     }
 
     /// Asks the registry which manifest the reference names. Always goes to the network: the kubelet relies on
     /// credentials being checked (KEP-2535).
     pub(crate) async fn resolve(&self) -> Result<Digest, RegistryError> {
         let mut attempts = Vec::new();
-        for at in (0..self.endpoints.len()).filter(|at| self.endpoints[*at].may_resolve) {
-            match self.resolve_at(at).await {
+        for at in self.resolve_hosts() {
+            let patience = self.patience_among(at, self.resolve_hosts());
+            match patiently(patience, || self.resolve_at(at)).await {
                 Ok(digest) => return Ok(digest),
                 Err(error) => attempts.push((self.host(at).to_owned(), error)),
             }
@@ -84,14 +101,18 @@ impl Session {
             Version::Digest(digest) => digest.as_str(),
         };
         let ask = Ask { method: Method::HEAD, kind: "manifests", name, offset: 0 };
-        let response = self.ask(at, &ask).await?;
-        let said = response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
-        let digest = match said.map(Digest::parse) {
+        let said = match self.ask(at, &ask).await {
+            Ok(answer) => answer.response.headers().get(DIGEST_HEADER).cloned(),
+            // Some registries have no HEAD.
+            Err(error) if error.status() == Some(405) => None,
+            Err(error) => return Err(error),
+        };
+        let said = said.as_ref().and_then(|value| value.to_str().ok()).map(Digest::parse);
+        let digest = match said {
             Some(Ok(digest)) => digest,
             // The specification does not require the header: then the body says it.
             Some(Err(_)) | None => {
-                let response = self.ask(at, &Ask { method: Method::GET, ..ask }).await?;
-                let body = read_capped(response, MAX_DOCUMENT).await?;
+                let body = self.document(at, &Ask { method: Method::GET, ..ask }).await?;
                 Digest::from_sha256(&Sha256::digest(&body))
             }
         };
@@ -99,7 +120,7 @@ impl Session {
             Version::Digest(expected) if *expected != digest => {
                 Err(AttemptError::WrongDigest { expected: expected.clone(), found: digest })
             }
-            _ => Ok(digest),
+            Version::Digest(_) | Version::Tag(_) => Ok(digest),
         }
     }
 
@@ -107,7 +128,7 @@ impl Session {
     pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
         let mut attempts = Vec::new();
         for at in self.pull_hosts() {
-            match self.manifest_at(at, digest).await {
+            match patiently(self.patience(at), || self.manifest_at(at, digest)).await {
                 Ok(body) => return Ok(body),
                 Err(error) => attempts.push((self.host(at).to_owned(), error)),
             }
@@ -117,7 +138,7 @@ impl Session {
 
     async fn manifest_at(&self, at: usize, digest: &Digest) -> Result<Vec<u8>, AttemptError> {
         let ask = Ask { method: Method::GET, kind: "manifests", name: digest.as_str(), offset: 0 };
-        let body = read_capped(self.ask(at, &ask).await?, MAX_DOCUMENT).await?;
+        let body = self.document(at, &ask).await?;
         let found = Digest::from_sha256(&Sha256::digest(&body));
         if found == *digest {
             Ok(body)
@@ -126,108 +147,56 @@ impl Session {
         }
     }
 
+    async fn document(&self, host: usize, ask: &Ask<'_>) -> Result<Vec<u8>, AttemptError> {
+        let Answer { response, behind } = self.ask(host, ask).await?;
+        let body = read_capped(response, MAX_DOCUMENT, self.clients.progress_timeout()).await;
+        body.map_err(|error| at(behind.as_deref(), error))
+    }
+
     /// A blob's bytes from `offset` if the host can, else from the start; unchecked.
     pub(crate) async fn blob(&self, at: usize, digest: &Digest, offset: u64) -> Result<Blob, AttemptError> {
         let ask = Ask { method: Method::GET, kind: "blobs", name: digest.as_str(), offset };
-        let response = self.ask(at, &ask).await?;
-        let resumed = response.status() == StatusCode::PARTIAL_CONTENT;
-        Ok(Blob {
-            offset: if resumed { offset } else { 0 },
-            chunks: response.bytes_stream().map(|chunk| chunk.map_err(AttemptError::of_body)).boxed(),
-        })
+        if offset == 0 {
+            return self.ask(at, &ask).await.map(|answer| self.whole(answer));
+        }
+        match self.ask(at, &ask).await {
+            Ok(answer) if answer.response.status() == StatusCode::PARTIAL_CONTENT => {
+                if let Some(part) = Part::of(answer.response.headers()).filter(|part| part.start == offset) {
+                    return Ok(self.chunks(answer, offset, part.is_the_rest));
+                }
+            }
+            // It has no parts, and begins anew.
+            Ok(answer) => return Ok(self.whole(answer)),
+            // Its blob has no byte there.
+            Err(error) if error.status() == Some(416) => {}
+            Err(error) => return Err(error),
+        }
+        // Another part than was asked for says nothing of ours.
+        self.ask(at, &Ask { offset: 0, ..ask }).await.map(|answer| self.whole(answer))
     }
 
-    /// Sends the request, answers one challenge, and gives back a success or an error. Only the host itself is
-    /// answered: what a redirect leads to may ask for our credentials, but they are not for it.
-    async fn ask(&self, at: usize, ask: &Ask<'_>) -> Result<Response, AttemptError> {
-        let endpoint = &self.endpoints[at];
-        let client = self.clients.get(&endpoint.transport)?;
-        let known = self.known(at);
-        let (mut response, answered) = self.follow(&client, endpoint, ask, known).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            if answered.origin() != endpoint.base.origin() {
-                return Err(AttemptError::ForeignChallenge { target: host_of(&answered) });
-            }
-            let challenges = auth::challenges(response.headers());
-            if challenges.is_empty() {
-                return Err(status_error(response).await);
-            }
-            let credentials = self.credentials(endpoint);
-            let value =
-                auth::answer(&self.clients, endpoint, &challenges, &credentials, self.reference.repository())
-                    .await?;
-            self.authorization.lock().unwrap_or_else(PoisonError::into_inner).insert(at, value.clone());
-            (response, _) = self.follow(&client, endpoint, ask, Some(value)).await?;
-        }
-        let wrong_part = response.status() == StatusCode::PARTIAL_CONTENT && ask.offset == 0;
-        if response.status().is_success() && !wrong_part {
-            Ok(response)
-        } else {
-            Err(status_error(response).await)
-        }
+    fn whole(&self, answer: Answer) -> Blob {
+        let has_length = answer.response.content_length().is_some();
+        self.chunks(answer, 0, has_length)
     }
 
-    fn known(&self, at: usize) -> Option<HeaderValue> {
-        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).get(&at).cloned()
-    }
-
-    fn credentials(&self, endpoint: &Endpoint) -> Credentials {
-        match &self.auth {
-            Some(auth) => auth.for_endpoint(endpoint, self.reference.host()),
-            None => Credentials::None,
-        }
-    }
-
-    /// Follows redirects; tells which address has answered in the end. What we know of the host (token, configured headers, client certificate) does not
-    /// go along to another one, and nothing goes from https to http.
-    async fn follow(
-        &self,
-        client: &Client,
-        endpoint: &Endpoint,
-        ask: &Ask<'_>,
-        authorization: Option<HeaderValue>,
-    ) -> Result<(Response, Url), AttemptError> {
-        let mut url = endpoint.url(self.reference.repository(), ask.kind, ask.name);
-        let mut client = client.clone();
-        let mut headers = endpoint.headers.clone();
-        if let Some(value) = authorization {
-            headers.insert(AUTHORIZATION, value);
-        }
-        for _ in 0..MAX_REDIRECTS {
-            let mut request = client.request(ask.method.clone(), url.clone()).headers(headers.clone());
-            if ask.kind == "manifests" {
-                request = request.header(ACCEPT, media::ACCEPTED.join(", "));
-            }
-            if ask.offset > 0 {
-                request = request.header(RANGE, format!("bytes={}-", ask.offset));
-            }
-            let response = request.send().await.map_err(AttemptError::of_send)?;
-            let Some(next) = redirect(&url, &response)? else {
-                return Ok((response, url));
-            };
-            if next.origin() != url.origin() {
-                headers = HeaderMap::new();
-                let mut transport = endpoint.transport.clone();
-                transport.identities.clear();
-                client = self.clients.get(&transport)?;
-            }
-            url = next;
-        }
-        Err(AttemptError::Redirect { target: url.host_str().unwrap_or_default().to_owned(), why: "too many" })
+    fn chunks(&self, answer: Answer, offset: u64, is_the_rest: bool) -> Blob {
+        let (Answer { response, behind }, limit) = (answer, self.clients.progress_timeout());
+        let failed = move |error| at(behind.as_deref(), AttemptError::of_body(error, limit));
+        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(&failed)).boxed();
+        Blob { offset, is_the_rest, chunks }
     }
 }
 
-fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, AttemptError> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let refused = |target: &str, why| AttemptError::Redirect { target: target.to_owned(), why };
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let target = from.join(location).map_err(|_| refused("", "its address is not valid"))?;
-    let host = target.host_str().unwrap_or_default();
-    match (from.scheme(), target.scheme()) {
-        (_, "https") | ("http", "http") => Ok(Some(target)),
-        ("https", "http") => Err(refused(host, "it leads from https to http")),
-        _ => Err(refused(host, "it leads to something other than http")),
+/// Asks one host until it gives what is wanted or `patience` is at its end.
+async fn patiently<T, F>(mut patience: Patience, ask: impl Fn() -> F) -> Result<T, AttemptError>
+where
+    F: Future<Output = Result<T, AttemptError>>,
+{
+    loop {
+        match ask().await {
+            Ok(wanted) => return Ok(wanted),
+            Err(error) => patience.wait(error).await?,
+        }
     }
 }
