@@ -9,7 +9,7 @@ mod node;
 #[path = "support/registry.rs"]
 mod registry;
 
-use imagesvc::Config;
+use imagesvc::{Auth, Config, PullRequest};
 use node::Node;
 use registry::Registry;
 use runtime_core::error::ErrorKind;
@@ -213,6 +213,63 @@ async fn a_failed_pull_can_be_repeated() {
     node.pull(&name).await.unwrap_err();
     registry.corrupt(&built.layer_digests[1], &image::gzip(&layers[1]));
     assert_eq!(node.pull(&name).await.unwrap(), built.config_digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_opens_the_registry_and_nothing_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(Some(registry::PASSWORDS)).await;
+    let built = image::push(&registry, "app:1", &two_layers(), CONFIG).await;
+    let node = Node::open(folder.path(), Config::default()).await;
+    let reference = format!("{}/app:1", registry.address);
+    let user = |password: &str, server: &str| Auth {
+        username: "user".to_owned(),
+        password: password.to_owned(),
+        server_address: server.to_owned(),
+        ..Auth::default()
+    };
+    let encoded = Auth { auth: "dXNlcjpzZWNyZXQ=".to_owned(), ..Auth::default() };
+    let cases = [
+        (Some(user("secret", "")), true),
+        (Some(user("secret", &registry.address)), true),
+        (Some(encoded), true),
+        (Some(user("guess", "")), false),
+        (Some(user("secret", "other.example")), false),
+        (None, false),
+    ];
+    for (auth, opens) in cases {
+        let name = format!("{auth:?}");
+        let pulled = node.service.pull(PullRequest { reference: reference.clone(), auth }).await;
+        match pulled {
+            Ok(pulled) => assert!(opens && pulled.id.to_string() == built.config_digest, "{name}"),
+            Err(error) => assert!(!opens && error.kind() == ErrorKind::PermissionDenied, "{name}: {error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zstd_layer_that_was_begun_is_finished_by_a_real_registry() {
+    let (registry, folder) = (Registry::start(None).await, tempfile::tempdir().unwrap());
+    let layer = image::layer(&[("etc/", ""), ("etc/file", &"text ".repeat(1000))]);
+    let packed = zstd::encode_all(layer.as_slice(), 3).unwrap();
+    let config =
+        format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, registry::digest_of(&layer));
+    let config_digest = registry.push_blob("app", config.as_bytes()).await;
+    let layer_digest = registry.push_blob("app", &packed).await;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config_digest}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","digest":"{layer_digest}","size":{}}}]}}"#,
+        image::MANIFEST,
+        config.len(),
+        packed.len()
+    );
+    registry.push_manifest("app", "1", image::MANIFEST, &manifest).await;
+    let node = Node::open(folder.path(), Config::default()).await;
+    let mut begun = node.parts.content.ingest(&Namespace::k8s(), &format!("layer-{layer_digest}")).unwrap();
+    begun.write(&packed[..packed.len() / 2]).unwrap();
+    drop(begun);
+    assert_eq!(node.pull(&format!("{}/app:1", registry.address)).await.unwrap(), config_digest);
+    node.service.remove(&config_digest).await.unwrap();
+    assert_eq!(node.leftovers().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

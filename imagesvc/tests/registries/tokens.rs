@@ -102,6 +102,8 @@ async fn a_new_token_that_is_refused_is_not_renewed_for_ever() {
 /// What of the kubelet's credentials a registry and its token server get to see.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_credentials_is_used_as_it_is_meant() {
+    /// Scheme of the challenge; ours; what the token server sees; what the registry sees in the end.
+    type Case = (&'static str, Option<Auth>, Option<&'static str>, Option<&'static str>);
     const PAIR: &str = "Basic dXNlcjpzZWNyZXQ=";
     let user = || Auth { username: "user".to_owned(), password: "secret".to_owned(), ..Auth::default() };
     let encoded = || Auth { auth: "dXNlcjpzZWNyZXQ=".to_owned(), ..Auth::default() };
@@ -109,8 +111,7 @@ async fn every_kind_of_credentials_is_used_as_it_is_meant() {
     let ready = || Auth { registry_token: "ready".to_owned(), ..Auth::default() };
     let foreign = || Auth { server_address: "other.example".to_owned(), ..user() };
     let refresh = "grant_type=refresh_token";
-    // Scheme of the challenge; what the token server sees; what the registry sees in the end.
-    let cases: [(&str, Option<Auth>, Option<&str>, Option<&str>); 10] = [
+    let cases: [Case; 10] = [
         ("Basic", Some(user()), None, Some(PAIR)),
         ("Basic", Some(encoded()), None, Some(PAIR)),
         ("Basic", Some(foreign()), None, None),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 const BINARY: &str = "/usr/bin/docker-registry";
+/// An htpasswd file: `user` with the password `secret`.
+pub(crate) const PASSWORDS: &str = "user:$2b$04$jc6cs1AGQ3nBIUNuxvY5k.LA7tbnvLOSWe8YcPseTiYwRYUUBP6.C\n";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Registry {
@@ -31,6 +33,13 @@ fn free_port() -> u16 {
 
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// Pushes as the user whom `PASSWORDS` allows; a registry without passwords does not mind.
+fn client() -> reqwest::Client {
+    let mut headers = reqwest::header::HeaderMap::new();
+    headers.insert("authorization", reqwest::header::HeaderValue::from_static("Basic dXNlcjpzZWNyZXQ="));
+    reqwest::Client::builder().default_headers(headers).build().unwrap()
 }
 
 impl Registry {
@@ -60,7 +69,7 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let registry = Self { process, folder, address, http: reqwest::Client::new() };
+        let registry = Self { process, folder, address, http: client() };
         registry.wait_until_it_answers().await;
         registry
     }
