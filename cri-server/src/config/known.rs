@@ -36,7 +36,6 @@ const IMAGES: &[&[&str]] = &[
     &["disable_snapshot_annotations"],
     &["discard_unpacked_layers"],
     &["concurrent_layer_fetch_buffer"],
-    &["image_pull_progress_timeout"],
     &["image_pull_with_sync_fs"],
     &["stats_collect_period"],
     &["use_local_image_pull"],

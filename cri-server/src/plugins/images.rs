@@ -35,6 +35,7 @@ async fn init(context: InitContext, config: ImagesConfig) -> Result<Exports, Ini
     let settings = Config {
         config_path: config.registry.folders(),
         max_concurrent_downloads: usize::try_from(config.max_concurrent_downloads)?,
+        progress_timeout: config.progress_timeout().ok_or("image_pull_progress_timeout is not a duration")?,
         ..Config::default()
     };
     let service = ImageService::new(Namespace::k8s(), parts, settings);
