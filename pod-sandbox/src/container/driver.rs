@@ -4,6 +4,7 @@
 //! grace period moves the deadline, and everyone who asked is answered when the exit has been recorded.
 
 mod owed;
+mod starting;
 mod update;
 
 use std::sync::Arc;
@@ -17,14 +18,14 @@ use tokio::time::Instant;
 
 use super::handle::{ContainerError, ContainerHandle, Outcome, Reply, Request};
 use super::start::{self, Running, StartError};
-use super::{ContainerState, teardown};
-use crate::facts::{ContainerExit, ExitReason, Fact};
+use super::ContainerState;
+use crate::facts::{ContainerExit, Fact};
 use crate::pod::Pod;
 use crate::registry::Registry;
 use crate::services::Services;
 use crate::signal::SIGKILL;
 use crate::view::ContainerView;
-use owed::{Debt, Owed};
+use owed::Owed;
 use update::Updates;
 
 pub use update::UpdateError;
@@ -37,21 +38,6 @@ const MAX_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// SIGKILL was sent this many times: the process hangs in the kernel, whoever waits is told so.
 const KILL_TRIES: u32 = 12;
-
-/// What a status keeps of an error, in characters.
-const MAX_MESSAGE: usize = 4096;
-/// containerd's exit code of a container that could not be started.
-const START_ERROR: i32 = 128;
-/// containerd's exit code of a container that nothing else is known of.
-const UNKNOWN: i32 = 255;
-
-/// What a wish to start meets.
-enum Start {
-    Now,
-    /// For what is under way.
-    Wait,
-    Already,
-}
 
 /// A SIGKILL that is due, or repeated.
 #[derive(Clone, Copy)]
@@ -227,136 +213,6 @@ impl ContainerDriver {
         }
     }
 
-    /// Begins a start. Who asks for one that is under way waits for it, too.
-    fn start(&mut self, reply: Reply) {
-        match self.may_start() {
-            Ok(Start::Already) => drop(reply.send(Ok(()))),
-            Ok(Start::Wait) => self.start_waiters.push(reply),
-            Ok(Start::Now) => {
-                self.start_waiters.push(reply);
-                self.begin_start();
-            }
-            Err(error) => drop(reply.send(Err(Arc::new(error)))),
-        }
-    }
-
-    fn may_start(&self) -> Result<Start, ContainerError> {
-        let refused = match self.state() {
-            _ if self.is_unwanted() => "being removed",
-            // A retry of a start that succeeded.
-            ContainerState::Running { .. } => return Ok(Start::Already),
-            ContainerState::Starting => return Ok(Start::Wait),
-            ContainerState::Created if !self.registry.is_ready(&self.pod.id) => {
-                return Err(ContainerError::PodNotReady { id: self.id.clone(), pod: self.pod.id.clone() });
-            }
-            // What an undone start left is still being deleted.
-            ContainerState::Created if self.owed.is_under_way() => return Ok(Start::Wait),
-            ContainerState::Created => return Ok(Start::Now),
-            ContainerState::Stopping { .. } => "stopping",
-            ContainerState::Exited { .. } => "exited",
-            ContainerState::Unknown { .. } => "in an unknown state",
-        };
-        Err(ContainerError::NotStartable { id: self.id.clone(), state: refused })
-    }
-
-    /// A start that waits for what an earlier one left does not follow a wish to end.
-    fn give_up_start(&mut self) {
-        if self.is_idle() {
-            let error = ContainerError::NotStartable { id: self.id.clone(), state: "being stopped" };
-            self.answer_start(&Err(Arc::new(error)));
-        }
-    }
-
-    /// Somebody asked to remove it.
-    fn is_unwanted(&self) -> bool {
-        self.view.borrow().removing
-    }
-
-    /// For those who wait.
-    fn begin_start(&mut self) {
-        if let Err(source) = self.pod.record(&Fact::Starting { container: self.id.clone() }) {
-            let error = ContainerError::Journal { id: self.id.clone(), source };
-            return self.answer_start(&Err(Arc::new(error)));
-        }
-        self.publish(ContainerState::Starting);
-        self.task_exists = true;
-        let (services, pod, view) = (self.services.clone(), self.pod.clone(), self.view.borrow().clone());
-        let registry = self.registry.clone();
-        let start = async move { start::start(&services, &registry, &pod, &view).await.map(Some) };
-        self.starting = Some(self.services.tasks.spawn_endless("container start", start));
-    }
-
-    fn answer_start(&mut self, outcome: &Outcome) {
-        for reply in self.start_waiters.drain(..) {
-            let _ = reply.send(outcome.clone());
-        }
-    }
-
-    async fn start_ended(&mut self, end: Result<Option<Running>, StartError>) {
-        self.starting = None;
-        let outcome = match end {
-            Ok(Some(running)) => {
-                self.started(running);
-                Ok(())
-            }
-            // Whoever asked for it meanwhile gets a start of his own once what is left of this one is deleted.
-            Ok(None) => {
-                self.note(Fact::StartUndone { container: self.id.clone() });
-                self.deadline = None;
-                if !(self.stopping.is_empty() && self.ending.is_empty()) {
-                    self.give_up_start();
-                }
-                return self.next_update().await;
-            }
-            Err(StartError::Stuck) => {
-                // It may run: whoever wants it stopped waits until it is killed.
-                self.ending.append(&mut self.stopping);
-                self.publish(ContainerState::Unknown { why: StartError::Stuck.to_string() });
-                Err(Arc::new(ContainerError::Start { id: self.id.clone(), source: StartError::Stuck }))
-            }
-            Err(source) => {
-                self.start_failed(&source);
-                Err(Arc::new(ContainerError::Start { id: self.id.clone(), source }))
-            }
-        };
-        self.answer_start(&outcome);
-        if self.exit.is_none() {
-            // A stop that came meanwhile has nothing to kill; the next start is not its business.
-            self.deadline = None;
-        }
-        // Asked to end while it was starting: now there is something to signal.
-        if self.exit.is_some() && (self.is_unwanted() || !self.ending.is_empty()) {
-            self.kill_now().await;
-        } else if self.exit.is_some() && !self.stopping.is_empty() {
-            self.ask_to_end().await;
-        }
-        self.next_update().await;
-    }
-
-    /// A start that was tried and failed is the container's end, with the reason that kubectl shows.
-    fn start_failed(&mut self, error: &StartError) {
-        let message: String = runtime_core::error::chain(error).chars().take(MAX_MESSAGE).collect();
-        if error.is_final() {
-            let at = self.services.clock.now();
-            let exit = ContainerExit { code: START_ERROR, reason: ExitReason::StartError, message, at };
-            self.note(Fact::Exited { container: self.id.clone(), exit });
-        } else {
-            self.note(Fact::StartUndone { container: self.id.clone() });
-        }
-    }
-
-    fn started(&mut self, running: Running) {
-        self.task_exists = true;
-        self.note(Fact::Started { container: self.id.clone(), pid: running.pid, at: running.at });
-        self.watch();
-    }
-
-    fn watch(&mut self) {
-        self.task_exists = true;
-        let wait = start::wait(self.services.clone(), self.pod.clone(), self.id.clone());
-        self.exit = Some(self.services.tasks.spawn_endless("container exit", wait));
-    }
-
     async fn stop(&mut self, grace: Duration) {
         if self.is_idle() {
             return;
@@ -433,90 +289,16 @@ impl ContainerDriver {
         }
     }
 
-    /// Answers those who wait for what has come to be, and begins what an ended container still owes.
-    fn settle(&mut self) {
-        if !self.is_idle() {
-            return;
-        }
-        let unknown = matches!(self.state(), ContainerState::Unknown { .. });
-        let removal = self.is_unwanted();
-        // Nothing is taken away on suspicion: what cannot be told waits to be stopped or removed.
-        if unknown && !removal && self.stopping.is_empty() && self.ending.is_empty() {
-            return;
-        }
-        for reply in self.stopping.drain(..) {
-            let _ = reply.send(Ok(()));
-        }
-        if !self.task_exists {
-            for reply in self.ending.drain(..) {
-                let _ = reply.send(Ok(()));
-            }
-        }
-        if self.owed.is_under_way() || self.owed.retry().is_some() {
-            return;
-        }
-        if self.task_exists {
-            let (services, pod, id) = (self.services.clone(), self.pod.clone(), self.id.clone());
-            let delete = async move { teardown::delete_task(&services, &pod, &id).await };
-            self.owed.begin(&self.services, Debt::Task, delete);
-        } else if removal {
-            let (services, view) = (self.services.clone(), self.view.borrow().clone());
-            let remove = async move { teardown::remove(&services, &view).await };
-            self.owed.begin(&self.services, Debt::Rest, remove);
-        }
-    }
-
-    /// A step of the teardown has ended.
-    fn paid(&mut self, result: Result<(), ContainerError>) {
-        let debt = match (self.owed.ended(&result), result) {
-            (debt, Ok(())) => debt,
-            (_, Err(error)) => {
-                tracing::warn!(container = %self.id, error = %runtime_core::error::chain(&error), "teardown failed and will be tried again");
-                let error = Arc::new(error);
-                self.answer_all(&error);
-                return self.answer_start(&Err(error));
-            }
-        };
-        match debt {
-            Debt::Task => {
-                self.task_exists = false;
-                self.end_unknown();
-                self.start_those_who_waited();
-            }
-            Debt::Rest => {
-                self.registry.remove_container(&self.view.borrow());
-                for reply in self.removing.drain(..) {
-                    let _ = reply.send(Ok(()));
-                }
-            }
-        }
-    }
-
-    /// Nothing of it runs any more, which is all that can be told.
-    fn end_unknown(&self) {
-        if let ContainerState::Unknown { why } = self.state() {
-            let at = self.services.clock.now();
-            let exit = ContainerExit { code: UNKNOWN, reason: ExitReason::Unknown, message: why, at };
-            self.note(Fact::Exited { container: self.id.clone(), exit });
-        }
-    }
-
-    fn start_those_who_waited(&mut self) {
-        if self.start_waiters.is_empty() {
-            return;
-        }
-        match self.may_start() {
-            Ok(Start::Now) => self.begin_start(),
-            Ok(Start::Wait | Start::Already) => {}
-            Err(error) => self.answer_start(&Err(Arc::new(error))),
-        }
-    }
-
     /// Everyone who waits is told why it does not go on.
     fn answer_all(&mut self, error: &Arc<ContainerError>) {
         for reply in self.stopping.drain(..).chain(self.ending.drain(..)).chain(self.removing.drain(..)) {
             let _ = reply.send(Err(error.clone()));
         }
+    }
+
+    /// Somebody asked to remove it.
+    fn is_unwanted(&self) -> bool {
+        self.view.borrow().removing
     }
 
     fn state(&self) -> ContainerState {
