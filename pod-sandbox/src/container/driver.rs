@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::ContainerState;
 use super::handle::{ContainerError, ContainerHandle, Outcome, Reply, Request};
 use super::start::{self, Running, StartError};
-use super::ContainerState;
 use crate::facts::{ContainerExit, Fact};
 use crate::pod::Pod;
 use crate::registry::Registry;
