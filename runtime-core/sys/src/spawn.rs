@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 use crate::pidfd;
 
@@ -38,6 +39,14 @@ pub struct Spawn {
     stdout: Stdio,
     stderr: Stdio,
     cgroup: Option<OwnedFd>,
+    end: End,
+}
+
+/// How long a child lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Own,
+    WithCaller,
 }
 
 /// A started process. Dropping it leaves the process alone; someone has to reap it.
@@ -80,6 +89,7 @@ impl Spawn {
             stdout: Stdio::Null,
             stderr: Stdio::Null,
             cgroup: None,
+            end: End::Own,
         }
     }
 
@@ -148,6 +158,14 @@ impl Spawn {
         self
     }
 
+    /// Has the kernel kill the child when the thread that started it ends, however that is. Not together with
+    /// [`Self::into_cgroup`].
+    #[must_use]
+    pub fn ends_with_caller(mut self) -> Self {
+        self.end = End::WithCaller;
+        self
+    }
+
     /// Starts it. The caller's copies of the descriptors are closed.
     ///
     /// # Errors
@@ -177,6 +195,11 @@ impl Spawn {
         }
         command.stdin(stdio(self.stdin)).stdout(stdio(self.stdout)).stderr(stdio(self.stderr));
         command.process_group(0);
+        if self.end == End::WithCaller {
+            let caller = rustix::process::getpid();
+            // SAFETY: runs between fork and exec in the child: two system calls, nothing allocates or locks.
+            unsafe { command.pre_exec(move || end_with(caller)) };
+        }
         if blocks_signals() {
             // SAFETY: runs between fork and exec in the child: only sigprocmask is called, nothing allocates or locks.
             unsafe { command.pre_exec(unblock_signals) };
@@ -187,6 +210,12 @@ impl Spawn {
         let pidfd = pidfd::open(pid)?;
         Ok(Child { pid, pidfd })
     }
+}
+
+/// Asks for SIGKILL when the parent ends, which it may have done before this was asked.
+fn end_with(caller: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() == Some(caller) { Ok(()) } else { Err(Errno::SRCH.into()) }
 }
 
 /// Clears the signal mask of the calling thread.
@@ -247,6 +276,13 @@ mod tests {
         let (text, exit) = run(spawn.env("A", "b").directory("/usr"));
         assert_eq!(text, "/usr\nA=b\n");
         assert_eq!(exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn a_child_ends_with_the_thread_that_started_it() {
+        let start = || Spawn::new("/bin/sleep").arg("600").ends_with_caller().start().unwrap();
+        let child = std::thread::spawn(start).join().unwrap();
+        assert_eq!(pidfd::wait(child.pidfd()).unwrap(), Exit::Signal(9));
     }
 
     #[test]
