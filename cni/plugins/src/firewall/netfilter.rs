@@ -1,0 +1,211 @@
+//! The kernel's netfilter socket: which chains and rules of nftables are there, and their removal, without a program.
+//!
+//! Rules are recognised by their comments. Answers come from the kernel; they are read with all lengths checked
+//! nevertheless.
+
+pub(crate) mod message;
+
+use std::io;
+
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use self::message::{Attributes, Message, Request};
+use super::FirewallError;
+
+const NETLINK_NETFILTER: isize = 12;
+const NFTABLES: u16 = 10;
+const CONNTRACK: u16 = 1;
+// NFT_MSG_*
+const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
+// NFTA_CHAIN_* and NFTA_RULE_*
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const RULE_TABLE: u16 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
+const RULE_USERDATA: u16 = 7;
+/// How often removal is tried anew when somebody else removed one of the rules.
+const TRIES: usize = 5;
+
+/// A table by its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    Inet(&'static str),
+    Ip(&'static str),
+    Ip6(&'static str),
+    Bridge(&'static str),
+}
+
+impl Table {
+    fn family(self) -> u8 {
+        match self {
+            Self::Inet(_) => 1,
+            Self::Ip(_) => 2,
+            Self::Bridge(_) => 7,
+            Self::Ip6(_) => 10,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inet(name) | Self::Ip(name) | Self::Ip6(name) | Self::Bridge(name) => name,
+        }
+    }
+}
+
+/// A rule as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) chain: String,
+    pub(crate) handle: u64,
+    pub(crate) comment: Option<String>,
+}
+
+/// Whether a chain is there.
+pub(crate) fn has_chain(table: Table, chain: &str) -> io::Result<bool> {
+    let mut request = Request::new(NFTABLES, GET_CHAIN, table.family());
+    request.text(CHAIN_TABLE, table.name()).text(CHAIN_NAME, chain);
+    match exchange(request.single())? {
+        Answer::Messages(messages) => Ok(messages.iter().any(|one| one.is(NFTABLES, NEW_CHAIN))),
+        Answer::Missing => Ok(false),
+    }
+}
+
+/// The rules of a chain; none when it is not there.
+pub(crate) fn rules(table: Table, chain: &str) -> Result<Vec<Rule>, FirewallError> {
+    let mut request = Request::new(NFTABLES, GET_RULE, table.family());
+    request.text(RULE_TABLE, table.name()).text(RULE_CHAIN, chain);
+    let answer = exchange(request.dump()).map_err(failed("list the rules", table))?;
+    let Answer::Messages(messages) = answer else { return Ok(Vec::new()) };
+    let rules = messages.iter().filter(|one| one.is(NFTABLES, NEW_RULE)).filter_map(rule);
+    Ok(rules.filter(|(of, rule)| *of == table.name() && rule.chain == chain).map(|(_, rule)| rule).collect())
+}
+
+/// Removes the rules of these chains whose comment is chosen.
+pub(crate) fn remove(
+    table: Table,
+    chains: &[&str],
+    chosen: impl Fn(&str) -> bool,
+) -> Result<(), FirewallError> {
+    for _ in 0..TRIES {
+        let mut found = Vec::new();
+        for chain in chains {
+            let of_chain = rules(table, chain)?.into_iter();
+            found.extend(of_chain.filter(|rule| rule.comment.as_deref().is_some_and(&chosen)));
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let requests: Vec<Request> = found.iter().map(|rule| deletion(table, rule)).collect();
+        match exchange(message::transaction(&requests)).map_err(failed("remove rules", table))? {
+            Answer::Messages(_) => return Ok(()),
+            // Another plugin was faster with one of them: all of ours are still there.
+            Answer::Missing => {}
+        }
+    }
+    Err(failed("remove rules", table)(io::ErrorKind::ResourceBusy.into()))
+}
+
+fn deletion(table: Table, rule: &Rule) -> Request {
+    let mut request = Request::new(NFTABLES, DELETE_RULE, table.family());
+    request.text(RULE_TABLE, table.name()).text(RULE_CHAIN, &rule.chain);
+    request.bytes(RULE_HANDLE, &rule.handle.to_be_bytes());
+    request
+}
+
+fn failed(step: &'static str, table: Table) -> impl FnOnce(io::Error) -> FirewallError {
+    move |source| FirewallError::Kernel { step, table: table.name(), source }
+}
+
+/// A rule and the name of its table.
+fn rule<'a>(message: &'a Message<'_>) -> Option<(&'a str, Rule)> {
+    let (mut table, mut chain, mut handle, mut comment) = (None, None, None, None);
+    for (kind, value) in message.attributes() {
+        match kind {
+            RULE_TABLE => table = message::text(value),
+            RULE_CHAIN => chain = message::text(value),
+            RULE_HANDLE => handle = value.try_into().ok().map(u64::from_be_bytes),
+            RULE_USERDATA => comment = message::comment(value),
+            _ => {}
+        }
+    }
+    Some((table?, Rule { chain: chain?.to_owned(), handle: handle?, comment }))
+}
+
+/// Forgets connections over UDP to these ports of the host: the kernel would send them where they went before.
+pub(crate) fn forget_udp(family: super::Family, ports: &[u16]) -> io::Result<()> {
+    const GET: u16 = 1;
+    const DELETE: u16 = 2;
+    const TUPLE: u16 = 1;
+    let family = match family {
+        super::Family::V4 => 2,
+        super::Family::V6 => 10,
+    };
+    let Answer::Messages(messages) = exchange(Request::new(CONNTRACK, GET, family).dump())? else {
+        return Ok(());
+    };
+    for message in &messages {
+        let Some((_, tuple)) = message.attributes().find(|(kind, _)| *kind == TUPLE) else { continue };
+        if udp_port(tuple).is_some_and(|port| ports.contains(&port)) {
+            let mut request = Request::new(CONNTRACK, DELETE, family);
+            request.nested(TUPLE, tuple);
+            // One that has ended meanwhile is fine.
+            exchange(request.acknowledged())?;
+        }
+    }
+    Ok(())
+}
+
+/// The destination port of a connection over UDP.
+fn udp_port(tuple: &[u8]) -> Option<u16> {
+    const PROTOCOL: u16 = 2;
+    const NUMBER: u16 = 1;
+    const DESTINATION: u16 = 3;
+    const UDP: u8 = 17;
+    let (_, protocol) = Attributes::new(tuple).find(|(kind, _)| *kind == PROTOCOL)?;
+    let field =
+        |wanted: u16| Attributes::new(protocol).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    if field(NUMBER)? != [UDP] {
+        return None;
+    }
+    Some(u16::from_be_bytes(field(DESTINATION)?.try_into().ok()?))
+}
+
+/// What the kernel says.
+enum Answer {
+    Messages(Vec<Message<'static>>),
+    Missing,
+}
+
+/// Sends requests and reads until the kernel has said all: an answer each, or the end of a list.
+fn exchange(sent: message::Sent) -> io::Result<Answer> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&sent.bytes, 0)?;
+    let (mut messages, mut open) = (Vec::new(), sent.answers);
+    while open > 0 {
+        let (bytes, _) = socket.recv_from_full()?;
+        for message in message::all(&bytes) {
+            match message.error() {
+                Some(0) => open = open.saturating_sub(1),
+                Some(number) if number == rustix::io::Errno::NOENT.raw_os_error() => {
+                    return Ok(Answer::Missing);
+                }
+                Some(number) => return Err(io::Error::from_raw_os_error(number)),
+                None if message.is_end() => open = 0,
+                None => {
+                    if !message.is_part() && !sent.listed {
+                        open = open.saturating_sub(1);
+                    }
+                    messages.push(message.into_owned());
+                }
+            }
+        }
+    }
+    Ok(Answer::Messages(messages))
+}

@@ -1,0 +1,110 @@
+//! Routes of a namespace.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+
+use super::{Link, LinkError, Netlink, all};
+use crate::prefix::{IpPrefix, width};
+use crate::result::Route;
+
+impl Netlink<'_> {
+    /// Adds a route over the link, through `gateway` if there is one.
+    pub(crate) fn add_route(
+        &mut self,
+        link: &Link,
+        route: &Route,
+        gateway: Option<IpAddr>,
+    ) -> Result<(), LinkError> {
+        let request = self.handle.route().add(message(link, route, gateway));
+        let via = gateway.map(|ip| format!(" via {ip}")).unwrap_or_default();
+        self.request("add the route", format!("{}{via} over {}", route.dst, link.name), request.execute())
+    }
+
+    /// Destinations and gateways of all routes of a family, in all tables.
+    pub(crate) fn routes(&mut self, family: IpAddr) -> Result<Vec<(IpPrefix, Option<IpAddr>)>, LinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = of(family);
+        let request = self.handle.route().get(message);
+        let messages = self.request("list", "routes", all(request.execute()))?;
+        Ok(messages.iter().map(|message| destination(message, family)).collect())
+    }
+
+    /// Index of the link that packets to this address leave by.
+    pub(crate) fn link_towards(&mut self, address: IpAddr) -> Result<Option<u32>, LinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = of(address);
+        message.header.destination_prefix_length = width(address);
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        let request = self.handle.route().get(message);
+        let answers = self.request("look up the route to", address.to_string(), all(request.execute()))?;
+        let of_message = |message: &RouteMessage| {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })
+        };
+        Ok(answers.iter().find_map(of_message))
+    }
+}
+
+fn message(link: &Link, route: &Route, gateway: Option<IpAddr>) -> RouteMessage {
+    let network = route.dst.network();
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = of(network.ip);
+    header.destination_prefix_length = network.length;
+    header.protocol = RouteProtocol::Boot;
+    header.kind = RouteType::Unicast;
+    header.scope = route.scope.map_or(RouteScope::Universe, RouteScope::from);
+    header.table = RouteHeader::RT_TABLE_MAIN;
+    let attributes = &mut message.attributes;
+    match route.table.map(|table| (table, u8::try_from(table))) {
+        None => {}
+        Some((_, Ok(table))) => header.table = table,
+        Some((table, Err(_))) => {
+            header.table = RouteHeader::RT_TABLE_UNSPEC;
+            attributes.push(RouteAttribute::Table(table));
+        }
+    }
+    if network.length > 0 {
+        attributes.push(RouteAttribute::Destination(network.ip.into()));
+    }
+    if let Some(gateway) = gateway {
+        attributes.push(RouteAttribute::Gateway(gateway.into()));
+    }
+    attributes.push(RouteAttribute::Oif(link.index));
+    if route.priority > 0 {
+        attributes.push(RouteAttribute::Priority(route.priority));
+    }
+    message
+}
+
+fn of(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn destination(message: &RouteMessage, family: IpAddr) -> (IpPrefix, Option<IpAddr>) {
+    let mut found =
+        IpPrefix { length: message.header.destination_prefix_length, ..IpPrefix::everything(family) };
+    let mut gateway = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => found.ip = ip(address).unwrap_or(found.ip),
+            RouteAttribute::Gateway(address) => gateway = ip(address),
+            _ => {}
+        }
+    }
+    (found, gateway)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
