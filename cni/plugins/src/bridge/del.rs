@@ -61,7 +61,7 @@ pub(super) fn undo(
         Source::of(call, config).undo(call, at)?;
     }
     masquerade?;
-    Ok(spoof_check?)
+    spoof_check
 }
 
 /// Takes the container's interface away.

@@ -78,8 +78,7 @@ impl Saved {
     }
 
     pub(crate) fn has_rule(&self, rule: &Rule) -> bool {
-        let line = rule.line();
-        self.rules.iter().any(|one| *one == line)
+        self.rules.contains(&rule.line())
     }
 
     /// The rules of a chain.
@@ -151,7 +150,7 @@ impl Changes {
         }
         let mut text = String::from("*nat\n");
         // Writing to a string cannot fail.
-        let _ = write!(text, "{}COMMIT\n", self.lines);
+        let _ = writeln!(text, "{}COMMIT", self.lines);
         let program = match family {
             Family::V4 => "iptables-restore",
             Family::V6 => "ip6tables-restore",
