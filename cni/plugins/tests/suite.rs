@@ -291,3 +291,23 @@ fn two_pods_and_the_host_reach_each_other() {
         node.observe_host("reached");
     });
 }
+
+#[test]
+fn rules_of_further_pods() {
+    compare("rules_of_further_pods", |node| {
+        for (index, subnets) in
+            [["10.1.0.0/24", "fd00:1::/64"], ["10.2.0.0/20", "fd00:2::/60"], ["10.4.0.0/14", "fd00:4::/125"]]
+                .iter()
+                .enumerate()
+        {
+            let more = json!({"bridge": format!("cni{index}"), "ipMasq": true, "ipMasqBackend": "nftables"});
+            let plugin = node.bridge(subnets, more);
+            for id in ["c", "d"] {
+                let pod = node.pod(&format!("{id}{index}"));
+                sh(&format!("rm -rf {}", node.reservations().display()));
+                node.call("ADD", &pod, &Node::conf("1.0.0", &plugin, None)).ok();
+            }
+        }
+        node.observe_nftables("added");
+    });
+}

@@ -4,6 +4,7 @@
 //! nevertheless.
 
 pub(crate) mod message;
+pub(crate) mod rule;
 
 use std::io;
 
@@ -27,6 +28,7 @@ const CHAIN_NAME: u16 = 3;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
+const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
 /// How often removal is tried anew when somebody else removed one of the rules.
 const TRIES: usize = 5;
@@ -63,6 +65,8 @@ pub(crate) struct Rule {
     pub(crate) chain: String,
     pub(crate) handle: u64,
     pub(crate) comment: Option<String>,
+    /// The number of steps that it is made of.
+    pub(crate) steps: usize,
 }
 
 /// Whether a chain is there.
@@ -110,6 +114,16 @@ pub(crate) fn remove(
     Err(failed("remove rules", table)(io::ErrorKind::ResourceBusy.into()))
 }
 
+/// Writes rules in place of others, all of it or nothing. False when something of it is not there (any more): then the
+/// program has to make the table.
+pub(crate) fn replace(table: Table, stale: &[Rule], new: Vec<Request>) -> Result<bool, FirewallError> {
+    let requests: Vec<Request> = stale.iter().map(|rule| deletion(table, rule)).chain(new).collect();
+    match exchange(message::transaction(&requests)).map_err(failed("write rules", table))? {
+        Answer::Messages(_) => Ok(true),
+        Answer::Missing => Ok(false),
+    }
+}
+
 fn deletion(table: Table, rule: &Rule) -> Request {
     let mut request = Request::new(NFTABLES, DELETE_RULE, table.family());
     request.text(RULE_TABLE, table.name()).text(RULE_CHAIN, &rule.chain);
@@ -123,17 +137,18 @@ fn failed(step: &'static str, table: Table) -> impl FnOnce(io::Error) -> Firewal
 
 /// A rule and the name of its table.
 fn rule<'a>(message: &'a Message<'_>) -> Option<(&'a str, Rule)> {
-    let (mut table, mut chain, mut handle, mut comment) = (None, None, None, None);
+    let (mut table, mut chain, mut handle, mut comment, mut steps) = (None, None, None, None, 0);
     for (kind, value) in message.attributes() {
         match kind {
             RULE_TABLE => table = message::text(value),
             RULE_CHAIN => chain = message::text(value),
             RULE_HANDLE => handle = value.try_into().ok().map(u64::from_be_bytes),
+            RULE_EXPRESSIONS => steps = Attributes::new(value).count(),
             RULE_USERDATA => comment = message::comment(value),
             _ => {}
         }
     }
-    Some((table?, Rule { chain: chain?.to_owned(), handle: handle?, comment }))
+    Some((table?, Rule { chain: chain?.to_owned(), handle: handle?, comment, steps }))
 }
 
 /// Forgets connections over UDP to these ports of the host: the kernel would send them where they went before.

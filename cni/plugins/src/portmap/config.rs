@@ -57,6 +57,14 @@ impl Protocol {
             Self::Sctp => "sctp",
         }
     }
+
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
 }
 
 #[derive(Deserialize)]

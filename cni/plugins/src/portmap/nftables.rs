@@ -1,13 +1,15 @@
 //! Host ports by nftables: one table a family, rules known by the container's id as their comment.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Mapper, PortError, Ports};
 use crate::error::PluginError;
+use crate::firewall::netfilter::message::Request;
+use crate::firewall::netfilter::rule::{Is, NewRule, Side};
 use crate::firewall::netfilter::{self, Rule, Table};
 use crate::firewall::{Family, FirewallError, nft};
-use crate::prefix::IpPrefix;
+use crate::prefix::{IpPrefix, width};
 
 const TABLE: &str = "cni_hostport";
 /// All rules are here.
@@ -33,6 +35,10 @@ impl Mapper for Nftables {
         };
         let mut stale = of_container(PORTS)?;
         stale.extend(of_container(MASQUERADE)?);
+        let table = table(Family::of(to.ip));
+        if has_frame(table, ports)? && netfilter::replace(table, &stale, requests(ports, to))? {
+            return Ok(());
+        }
         Ok(nft::apply("write rules for host ports", &plan(ports, to, &stale))?)
     }
 
@@ -61,6 +67,45 @@ impl Mapper for Nftables {
         }
         Ok(())
     }
+}
+
+/// Whether the chains that all containers share are as [`frame`] makes them without conditions.
+fn has_frame(table: Table, ports: &Ports<'_>) -> Result<bool, FirewallError> {
+    /// Steps of `fib daddr type local jump`.
+    const STEPS: usize = 3;
+    if Family::BOTH.iter().any(|family| !ports.config.conditions(*family).is_empty()) {
+        return Ok(false);
+    }
+    for chain in ["prerouting", "output"] {
+        if !matches!(*netfilter::rules(table, chain)?, [Rule { steps: STEPS, .. }]) {
+            return Ok(false);
+        }
+    }
+    Ok(netfilter::rules(table, "hostports_all")?.len() == 2)
+}
+
+/// The same rules as in [`plan`], for a table that is there.
+fn requests(ports: &Ports<'_>, to: IpPrefix) -> Vec<Request> {
+    let table = table(Family::of(to.ip));
+    let host = |ip: IpAddr| IpPrefix { ip, length: width(ip) };
+    let mut requests = Vec::new();
+    for mapping in ports.config.mappings(Family::of(to.ip)) {
+        let mut rule = NewRule::default();
+        if let Some(ip) = mapping.destination() {
+            rule = rule.address(Side::Destination, Is::Equal, host(ip));
+        }
+        let rule = rule.port(mapping.protocol.number(), mapping.host_port);
+        requests.push(rule.dnat(to.ip, mapping.container_port).append_to(table, PORTS, ports.container));
+    }
+    if ports.config.snat {
+        let localhost = to.ip.is_ipv4().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        for from in [to.ip].into_iter().chain(localhost) {
+            let rule = NewRule::default().address(Side::Source, Is::Equal, host(from));
+            let rule = rule.address(Side::Destination, Is::Equal, host(to.ip)).masquerade();
+            requests.push(rule.append_to(table, MASQUERADE, ports.container));
+        }
+    }
+    requests
 }
 
 /// The chains that all containers share. They are written anew each time, as the reference does: conditions may change.

@@ -15,12 +15,15 @@ const REQUEST: u16 = 1;
 const MULTI: u16 = 2;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     kind: u16,
+    flags: u16,
     body: Vec<u8>,
 }
 
@@ -36,15 +39,16 @@ pub(crate) struct Sent {
 
 impl Request {
     pub(crate) fn new(subsystem: u16, command: u16, family: u8) -> Self {
-        Self { kind: subsystem << 8 | command, body: vec![family, 0, 0, 0] }
+        Self { kind: subsystem << 8 | command, flags: REQUEST, body: vec![family, 0, 0, 0] }
+    }
+
+    /// Makes something new at the end of a list.
+    pub(crate) fn appending(subsystem: u16, command: u16, family: u8) -> Self {
+        Self { flags: REQUEST | CREATE | APPEND, ..Self::new(subsystem, command, family) }
     }
 
     pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        self.body.extend_from_slice(&length.to_ne_bytes());
-        self.body.extend_from_slice(&kind.to_ne_bytes());
-        self.body.extend_from_slice(value);
-        self.body.resize(aligned(self.body.len()), 0);
+        self.body.extend(nested(kind, value));
         self
     }
 
@@ -60,18 +64,27 @@ impl Request {
 
     /// To be answered by one message.
     pub(crate) fn single(&self) -> Sent {
-        Sent { bytes: framed(self.kind, REQUEST, 1, &self.body), answers: 1, listed: false }
+        Sent { bytes: framed(self.kind, self.flags, 1, &self.body), answers: 1, listed: false }
     }
 
     /// To be answered by a list.
     pub(crate) fn dump(&self) -> Sent {
-        Sent { bytes: framed(self.kind, REQUEST | DUMP, 1, &self.body), answers: 1, listed: true }
+        Sent { bytes: framed(self.kind, self.flags | DUMP, 1, &self.body), answers: 1, listed: true }
     }
 
     /// To be acknowledged.
     pub(crate) fn acknowledged(&self) -> Sent {
-        Sent { bytes: framed(self.kind, REQUEST | ACK, 1, &self.body), answers: 1, listed: false }
+        Sent { bytes: framed(self.kind, self.flags | ACK, 1, &self.body), answers: 1, listed: false }
     }
+}
+
+/// An attribute, which may be one of several in another.
+pub(crate) fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(aligned(bytes.len()), 0);
+    bytes
 }
 
 /// Requests that are carried out together or not at all.
@@ -80,7 +93,7 @@ pub(crate) fn transaction(requests: &[Request]) -> Sent {
     let edge = |kind| framed(kind, REQUEST, 0, &[0, 0, high, low]);
     let mut bytes = edge(BATCH_BEGIN);
     for (number, request) in (1..).zip(requests) {
-        bytes.extend(framed(request.kind, REQUEST | ACK, number, &request.body));
+        bytes.extend(framed(request.kind, request.flags | ACK, number, &request.body));
     }
     bytes.extend(edge(BATCH_END));
     Sent { bytes, answers: requests.len(), listed: false }
