@@ -4,6 +4,7 @@
 //! ends takes its links along in the background. So the pair is made harmless and left to the namespace: no address, no
 //! port of the bridge, and a note by which ADD and a second DEL know it. `deleteLink` in the configuration has it deleted.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::add::Done;
@@ -75,11 +76,17 @@ fn take_link_away(netns: &Netns, ifname: &str, config: &BridgeConfig) -> Result<
     match port_of(&mut host, &link)?.filter(|_| !config.delete_link) {
         None => interior.delete(&link)?,
         Some(port) => {
-            for address in interior.addresses(&link)? {
-                interior.delete_address(&link, &address)?;
+            let addresses = interior.addresses(&link)?;
+            for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+                // Without addresses of a family there are no routes either.
+                if addresses.iter().any(|one| one.prefix.ip.is_ipv4() == family.is_ipv4()) {
+                    interior.delete_routes(&link, family)?;
+                }
             }
-            // Routes go with it.
-            interior.set_down(&link)?;
+            for address in &addresses {
+                interior.delete_address(&link, address)?;
+            }
+            // It stays up: setting it down waits for a grace period.
             if port.master.is_some() {
                 host.take_off_bridge(&port)?;
             }

@@ -33,6 +33,21 @@ impl Netlink<'_> {
         Ok(messages.iter().map(|message| destination(message, family)).collect())
     }
 
+    /// Takes away the routes of a family over a link that somebody added; the kernel's own go with the addresses.
+    pub(crate) fn delete_routes(&mut self, link: &Link, family: IpAddr) -> Result<(), LinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = of(family);
+        let request = self.handle.route().get(message);
+        let messages = self.request("list", "routes", all(request.execute()))?;
+        let added = |message: &RouteMessage| message.header.protocol != RouteProtocol::Kernel;
+        let over_link = |message: &RouteMessage| outgoing(message) == Some(link.index);
+        for message in messages.into_iter().filter(|message| added(message) && over_link(message)) {
+            let request = self.handle.route().del(message);
+            missing_is_fine(self.request("take a route off", &*link.name, request.execute()))?;
+        }
+        Ok(())
+    }
+
     /// Index of the link that packets to this address leave by.
     pub(crate) fn link_towards(&mut self, address: IpAddr) -> Result<Option<u32>, LinkError> {
         let mut message = RouteMessage::default();
@@ -41,13 +56,7 @@ impl Netlink<'_> {
         message.attributes.push(RouteAttribute::Destination(address.into()));
         let request = self.handle.route().get(message);
         let answers = self.request("look up the route to", address.to_string(), all(request.execute()))?;
-        let of_message = |message: &RouteMessage| {
-            message.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            })
-        };
-        Ok(answers.iter().find_map(of_message))
+        Ok(answers.iter().find_map(outgoing))
     }
 }
 
@@ -81,6 +90,26 @@ fn message(link: &Link, route: &Route, gateway: Option<IpAddr>) -> RouteMessage 
         attributes.push(RouteAttribute::Priority(route.priority));
     }
     message
+}
+
+/// Index of the link that a route leads to.
+fn outgoing(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+/// A route that went with its address meanwhile.
+fn missing_is_fine(answer: Result<(), LinkError>) -> Result<(), LinkError> {
+    match answer {
+        Err(LinkError::Request { source, .. })
+            if source.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(())
+        }
+        answer => answer,
+    }
 }
 
 fn of(ip: IpAddr) -> AddressFamily {
