@@ -29,9 +29,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
-build: ## the daemon `orlop` (debug), the shim and the pod holder, in their places under target/
+build: ## the daemon `orlop` (debug), the shim, the pod holder and the CNI plugins, in their places under target/
 	cargo build --locked --workspace --bins
 	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
+	cargo build --locked --profile shim -p orlop-cni --bins
 
 .PHONY: tools
 tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) ## the pinned test tools: crictl, critest, runc, CNI plugins
