@@ -11,6 +11,11 @@ TOOLS := $(TARGET)/tools/bin
 PACKAGES := busybox ca-certificates docker-registry gcc iproute2 iptables libc6-dev libseccomp-dev nftables nginx \
 	pkg-config protobuf-compiler util-linux
 
+# What a node and its first pod need; `make up IMAGE=…` takes that image instead of one from Debian's busybox.
+UP_PACKAGES := busybox ca-certificates docker-registry gcc iproute2 iptables libc6-dev nftables runc util-linux
+UP_FOLDER ?= /var/lib/orlop-up
+IMAGE ?=
+
 CRI_TOOLS := 1.36.0
 RUNC := 1.5.2
 CRI_VERSION := -s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRI_TOOLS)
@@ -33,6 +38,23 @@ build: ## the daemon `orlop` (debug), the shim, the pod holder and the CNI plugi
 	cargo build --locked --workspace --bins
 	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
 	cargo build --locked --profile shim -p orlop-cni --bins
+
+.PHONY: release
+release: ## what a node runs: daemon, shim, pod holder, CNI plugins and the tool behind `make up`
+	cargo build --locked --release -p cri-server
+	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
+	cargo build --locked --profile shim -p orlop-cni --bins
+	cargo build --locked -p e2e --bin orlop-up
+
+.PHONY: up
+up: ## a node on this machine with a first pod (root); IMAGE=… names another image
+	@$(MAKE) --no-print-directory root packages PACKAGES='$(UP_PACKAGES)' NEEDS=cargo
+	@$(MAKE) --no-print-directory release
+	@$(TARGET)/debug/orlop-up up --folder '$(UP_FOLDER)' --binaries '$(TARGET)' --image '$(IMAGE)'
+
+.PHONY: down
+down: ## the end of that node, with nothing left
+	@test ! -e '$(UP_FOLDER)/config.toml' || $(TARGET)/debug/orlop-up down --folder '$(UP_FOLDER)' --binaries '$(TARGET)'
 
 .PHONY: tools
 tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) ## the pinned test tools: crictl, critest, runc, CNI plugins
@@ -57,10 +79,11 @@ lint: packages ## formatting and clippy, warnings denied
 clean: ## removes target/
 	cargo clean
 
+NEEDS := cargo go
 .PHONY: root
 root:
-	@test "$$(id -u)" = 0 || { echo "make test makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }
-	@for tool in cargo go; do command -v $$tool >/dev/null || { echo "make test needs $$tool on PATH" >&2; exit 1; }; done
+	@test "$$(id -u)" = 0 || { echo "this makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }
+	@for tool in $(NEEDS); do command -v $$tool >/dev/null || { echo "$$tool is needed on PATH" >&2; exit 1; }; done
 
 # Package lists are fetched only when something is missing, so that a second run needs no network.
 .PHONY: packages

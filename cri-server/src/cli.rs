@@ -53,6 +53,8 @@ pub enum ConfigCommand {
     Dump,
     /// Say everything that is wrong with the file; fails on unknown keys too
     Check,
+    /// Print the pod network of a node that has none: for a file in cni.conf_dir, with the plugins of `orlop-cni install`
+    Network,
 }
 
 impl Cli {

@@ -31,6 +31,9 @@ pub use streams::StreamsConfig;
 /// Where the configuration is when nobody says: absent is fine there, all values are defaults.
 pub const DEFAULT_PATH: &str = "/etc/orlop/config.toml";
 
+/// The pod network of a node that has none of its own: one bridge, addresses that are no others', ports of the node.
+pub const DEFAULT_NETWORK: &str = include_str!("config/network.json");
+
 /// The plugin whose table is [`ImagesConfig`].
 pub const IMAGES_PLUGIN: &str = "io.containerd.cri.v1.images";
 

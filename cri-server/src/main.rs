@@ -46,6 +46,7 @@ fn config(cli: &Cli, command: &ConfigCommand, builder: &cri_server::Builder) -> 
     match command {
         ConfigCommand::Default => print!("{}", cri_server::config::Config::defaults(&schemas).dump()),
         ConfigCommand::Dump => print!("{}", cli.load(&schemas)?.config.dump()),
+        ConfigCommand::Network => print!("{}", cri_server::config::DEFAULT_NETWORK),
         ConfigCommand::Check => {
             let report = cli::check_report(&cli.load(&schemas)?);
             for line in &report.lines {

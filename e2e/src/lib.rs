@@ -19,6 +19,7 @@ pub mod node;
 pub mod pod;
 pub mod process;
 pub mod registry;
+pub mod up;
 pub mod wait;
 pub mod web;
 pub mod witness;
