@@ -30,40 +30,66 @@ const PTP_BYTE: u8 = 232;
 const FIRST_PORT: u16 = 20_000;
 const PORTS_OF_A_NODE: u16 = 10;
 
+/// Whose `bridge`, `host-local`, `portmap` and `loopback` a node calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugins {
+    /// Those of the CNI project, built by `make tools`.
+    Reference,
+    /// Ours: the names are links to one binary.
+    Own,
+}
+
+/// The plugins that our binary is.
+const OWN_NAMES: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
+
 /// The network of one node. Dropping it removes the bridge.
 pub struct Network {
     number: u8,
     folder: PathBuf,
+    plugins: Plugins,
     _claim: UnixListener,
 }
 
 impl Network {
     /// Takes a free number, and lays out the folders below `folder` with the network of [`Self::bridged`].
-    pub fn claim(folder: &Path) -> Self {
+    pub fn claim(folder: &Path, plugins: Plugins) -> Self {
         let claim = |number: u8| {
             let name = format!("orlop-e2e-network-{number}");
             let address = SocketAddr::from_abstract_name(name).expect("a short name is an address");
             UnixListener::bind_addr(&address).ok().map(|claim| (number, claim))
         };
         let (number, claim) = (1..=MOST_NODES).find_map(claim).expect("a free number for the node's network");
-        let network = Self { number, folder: folder.to_path_buf(), _claim: claim };
+        let network = Self { number, folder: folder.to_path_buf(), plugins, _claim: claim };
         network.remove_bridge();
         network.make_bridge();
         for folder in [network.conf_dir(), network.bin_dir(), network.control()] {
             fixture::folder(&folder);
         }
+        if plugins == Plugins::Own {
+            network.link_own_plugins();
+        }
         network.write(DEFAULT_FILE, &network.bridged("1.0.0"));
         network
     }
 
+    fn link_own_plugins(&self) {
+        let binary = process::built("debug/orlop-cni");
+        for name in OWN_NAMES {
+            let link = self.bin_dir().join(name);
+            std::os::unix::fs::symlink(&binary, &link)
+                .unwrap_or_else(|error| panic!("link {}: {error}", link.display()));
+        }
+    }
+
     /// The lines of the daemon's configuration.
     pub fn config(&self) -> String {
-        let plugins = process::built("tools/cni/bridge");
-        let plugins = plugins.parent().expect("a file has a folder").display();
+        let mut folders = vec![self.bin_dir()];
+        if self.plugins == Plugins::Reference {
+            folders.extend(process::built("tools/cni/bridge").parent().map(Path::to_path_buf));
+        }
         format!(
-            "[plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [\"{}\", \"{plugins}\"]\n\
+            "[plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = {folders:?}\n\
              conf_dir = \"{}\"\nmax_conf_num = 1\ncache_dir = \"{}\"\nplugin_timeout = \"{PLUGIN_SECONDS}s\"\n\n",
-            self.bin_dir().display(),
             self.conf_dir().display(),
             self.cache_dir().display()
         )

@@ -19,7 +19,7 @@ use crate::crictl::Crictl;
 use crate::fault::{self, Barrier, Faults};
 use crate::images::{self, Image};
 use crate::leak::{self, Gone, Marks};
-use crate::network::{DEFAULT_FILE, Network};
+use crate::network::{DEFAULT_FILE, Network, Plugins};
 use crate::registry::{self, Registry};
 use crate::{fixture, process, wait};
 
@@ -49,7 +49,7 @@ pub struct Node {
 impl Node {
     /// A node with [`BUSYBOX`] pulled.
     pub fn start() -> Self {
-        Self::with_busybox(Self::prepare(false))
+        Self::with_busybox(Self::prepare(false, Plugins::Reference))
     }
 
     /// A node with [`BUSYBOX`] pulled and another network than the usual one.
@@ -61,14 +61,19 @@ impl Node {
 
     /// A node without any image.
     pub fn bare() -> Self {
-        let mut node = Self::prepare(false);
+        Self::bare_with(Plugins::Reference)
+    }
+
+    /// A node without any image that calls one or the other set of CNI plugins.
+    pub fn bare_with(plugins: Plugins) -> Self {
+        let mut node = Self::prepare(false, plugins);
         node.start_daemon();
         node
     }
 
     /// A node with [`BUSYBOX`] pulled, whose OCI runtime and shim are wrappers with barriers.
     pub fn with_faults() -> Self {
-        Self::with_busybox(Self::prepare(true))
+        Self::with_busybox(Self::prepare(true, Plugins::Reference))
     }
 
     fn with_busybox(mut node: Self) -> Self {
@@ -78,7 +83,7 @@ impl Node {
         node
     }
 
-    fn prepare(faulty: bool) -> Self {
+    fn prepare(faulty: bool, plugins: Plugins) -> Self {
         process::need_root();
         let folder = tempfile::Builder::new()
             .prefix("o")
@@ -90,7 +95,7 @@ impl Node {
         let cgroup_parent = format!("e2e-{name}");
         let registry = Registry::start(&folder.join("registry"));
         registry::write_mirrors(&folder.join("certs.d"), registry.address());
-        let network = Network::claim(&folder.join("cni"));
+        let network = Network::claim(&folder.join("cni"), plugins);
         let runc = process::built("tools/bin/runc");
         let shim = process::built("shim/containerd-shim-orlop-v1");
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));

@@ -9,7 +9,7 @@ use crate::images::{Blob, Image, MANIFEST};
 use crate::{fixture, http, process, wait};
 
 /// The registries that the tests' nodes know as mirrors of the loopback registry.
-pub const MIRRORED: [&str; 3] = ["docker.io", "registry.k8s.io", "gcr.io"];
+pub const MIRRORED: [&str; 4] = ["docker.io", "registry.k8s.io", "gcr.io", "k8s.gcr.io"];
 
 /// Ports that are tried before a registry counts as broken.
 const PORT_TRIES: u32 = 5;
