@@ -10,6 +10,7 @@ pub(crate) mod pod;
 pub(crate) mod resources;
 mod security;
 mod signal;
+pub(crate) mod stats;
 
 use std::path::{Component, Path, PathBuf};
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod container_create;
 pub(crate) mod container_start;
+pub(crate) mod container_stats;
 pub(crate) mod container_status;
 pub(crate) mod container_stop;
 pub(crate) mod container_update;

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 
 use crate::cri::{Cri, report};
 use crate::rpc::{
-    container_create, container_start, container_status, container_stop, container_update, exec_sync,
-    runtime_status, sandbox_run, sandbox_status, sandbox_stop, streams,
+    container_create, container_start, container_stats, container_status, container_stop, container_update,
+    exec_sync, runtime_status, sandbox_run, sandbox_status, sandbox_stop, streams,
 };
 
 /// The stream of a call that is not built yet.
@@ -199,16 +199,16 @@ impl RuntimeService for Cri {
 
     async fn container_stats(
         &self,
-        _request: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Result<Response<v1::ContainerStatsResponse>, Status> {
-        unimplemented("ContainerStats")
+        container_stats::show(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_container_stats(
         &self,
-        _request: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Result<Response<v1::ListContainerStatsResponse>, Status> {
-        unimplemented("ListContainerStats")
+        Ok(Response::new(container_stats::list(self, request.into_inner()).await))
     }
 
     async fn stream_container_stats(

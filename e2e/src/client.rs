@@ -67,6 +67,8 @@ calls! { RuntimeServiceClient:
     reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
     exec_sync(ExecSyncRequest) -> ExecSyncResponse;
     exec(ExecRequest) -> ExecResponse;
+    container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
+    list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
 }
 

@@ -13,7 +13,7 @@ use e2e::node::Node;
 
 /// How many specs critest has in Conformance, and how many of them passed when this was last raised.
 const CONFORMANCE: usize = 50;
-const FLOOR: usize = 44;
+const FLOOR: usize = 49;
 
 /// The lines of a list that are not comments.
 fn lines(list: &str) -> Vec<String> {

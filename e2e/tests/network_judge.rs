@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use e2e::leak::network::{find, sweep};
-use e2e::network::Network;
+use e2e::network::{Network, Plugins};
 use e2e::{process, wait};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ impl Bench {
     fn new(id: &str) -> Self {
         process::need_root();
         let folder = tempfile::tempdir().expect("make a folder in /tmp");
-        let network = Network::claim(folder.path());
+        let network = Network::claim(folder.path(), Plugins::Reference);
         let bench = Self { folder, network, id: format!("{id}-{}", std::process::id()) };
         process::run(process::command("ip").args(["netns", "add", &format!("cni-{}", bench.id)]));
         bench

@@ -145,7 +145,7 @@ pub(super) fn state(state: &ContainerState) -> v1::ContainerState {
     }
 }
 
-fn identity(view: &ContainerView) -> v1::ContainerMetadata {
+pub(super) fn identity(view: &ContainerView) -> v1::ContainerMetadata {
     let ContainerMetadata { name, attempt } = view.spec.metadata.clone();
     v1::ContainerMetadata { name, attempt }
 }

@@ -1,0 +1,40 @@
+//! ContainerStats and ListContainerStats: what running containers use.
+
+use cri_proto::v1;
+use tonic::Status;
+
+use crate::convert::{filter, stats};
+use crate::cri::Cri;
+use crate::status::status;
+
+pub(crate) async fn show(
+    cri: &Cri,
+    request: v1::ContainerStatsRequest,
+) -> Result<v1::ContainerStatsResponse, Status> {
+    let view = cri.pods.container(&request.container_id).map_err(status)?;
+    let used = cri.pods.stats(&view).await;
+    Ok(v1::ContainerStatsResponse {
+        stats: Some(stats::message(&view, &used, &cri.pods.services().snapshotter.root())),
+    })
+}
+
+/// Of those that run: crictl and the kubelet take figures without a time for a failure.
+pub(crate) async fn list(
+    cri: &Cri,
+    request: v1::ListContainerStatsRequest,
+) -> v1::ListContainerStatsResponse {
+    let wanted = request.filter.map(|filter| v1::ContainerFilter {
+        id: filter.id,
+        state: None,
+        pod_sandbox_id: filter.pod_sandbox_id,
+        label_selector: filter.label_selector,
+    });
+    let mut found = Vec::new();
+    for view in filter::containers(wanted, cri.pods.containers()) {
+        let used = cri.pods.stats(&view).await;
+        if used.cpu.is_some() {
+            found.push(stats::message(&view, &used, &cri.pods.services().snapshotter.root()));
+        }
+    }
+    v1::ListContainerStatsResponse { stats: found }
+}
