@@ -19,9 +19,13 @@ IMAGE ?=
 CRI_TOOLS := 1.36.0
 RUNC := 1.5.2
 CRI_VERSION := -s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRI_TOOLS)
+CONTAINERD := 2.4.2
+CONTAINERD_VERSION := -s -w -X github.com/containerd/containerd/v2/version.Version=$(CONTAINERD)
 CRI_PINS := $(wildcard e2e/tools/cri/*)
 RUNC_PINS := $(wildcard e2e/tools/runc/*)
 CNI_PINS := $(wildcard e2e/tools/cni/*)
+CONTAINERD_PINS := $(wildcard e2e/tools/containerd/*)
+CONTAINERD_TOOLS := $(addprefix $(TOOLS)/,containerd containerd-shim-runc-v2 ctr)
 CNI := $(TARGET)/tools/cni
 CNI_PLUGINS := $(addprefix $(CNI)/,bridge ptp host-local portmap loopback)
 
@@ -31,7 +35,7 @@ suite = echo "== $(1)"; started=$$SECONDS; $(2); \
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: ## the daemon `orlop` (debug), the shim, the pod holder and the CNI plugins, in their places under target/
@@ -69,6 +73,14 @@ test: root packages ## everything that is tested: tools, unit tests, end-to-end 
 .PHONY: e2e
 e2e: root tools build ## the end-to-end tests alone; T=name picks some
 	@$(call suite,end-to-end tests,cargo test --locked -p e2e --no-fail-fast -- --test-threads=2 $(T))
+
+.PHONY: bench
+bench: root tools bench-tools release ## orlop beside containerd, in milliseconds and memory; B="--rounds 5 --pods 10" changes the run
+	cargo build --locked -p e2e --bin bench
+	@$(TARGET)/debug/bench $(B)
+
+.PHONY: bench-tools
+bench-tools: packages $(CONTAINERD_TOOLS) ## what the benchmark needs besides: the pinned containerd
 
 .PHONY: lint
 lint: packages ## formatting and clippy, warnings denied
@@ -112,6 +124,12 @@ $(TOOLS)/runc: $(RUNC_PINS)
 	@mkdir -p $(TOOLS)
 	cd e2e/tools/runc && CGO_ENABLED=1 go build -trimpath -tags seccomp -o $@ \
 		-ldflags '-s -w -X main.version=$(RUNC)' github.com/opencontainers/runc
+	@touch $@
+
+$(CONTAINERD_TOOLS): $(CONTAINERD_PINS)
+	@mkdir -p $(TOOLS)
+	cd e2e/tools/containerd && CGO_ENABLED=0 go build -trimpath -o $@ \
+		-ldflags '$(CONTAINERD_VERSION)' github.com/containerd/containerd/v2/cmd/$(@F)
 	@touch $@
 
 $(addprefix $(CNI)/,bridge ptp loopback): cni_kind := main

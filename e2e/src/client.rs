@@ -1,7 +1,8 @@
 //! A CRI client as the tests want it: one blocking call, one connection, one answer.
 //!
 //! A connection a call costs under a millisecond on a unix socket and needs no care when the daemon was killed
-//! in between. The client remembers every id that the daemon gave out: the leak check looks for them.
+//! in between; who measures calls keeps one. The client remembers every id that the daemon gave out: the leak check
+//! looks for them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use cri_proto::v1 as cri;
 use cri_proto::v1::image_service_client::ImageServiceClient;
 use cri_proto::v1::runtime_service_client::RuntimeServiceClient;
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
@@ -26,6 +28,12 @@ pub struct Cri {
     socket: PathBuf,
     limit: Duration,
     seen: Arc<Mutex<BTreeSet<String>>>,
+    kept: Option<Arc<Connection>>,
+}
+
+struct Connection {
+    runtime: Runtime,
+    channel: Channel,
 }
 
 macro_rules! calls {
@@ -83,12 +91,19 @@ calls! { ImageServiceClient:
 impl Cri {
     /// A client of the daemon that listens, or will listen, on `socket`.
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_path_buf(), limit: CALL_LIMIT, seen: Arc::default() }
+        Self { socket: socket.to_path_buf(), limit: CALL_LIMIT, seen: Arc::default(), kept: None }
     }
 
     /// The same client with another time limit for each call.
     pub fn with_limit(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
+    }
+
+    /// The same client over one connection that it keeps, as a kubelet does.
+    pub fn connected(&self) -> Result<Self, Status> {
+        let runtime = runtime();
+        let channel = runtime.block_on(channel(&self.socket))?;
+        Ok(Self { kept: Some(Arc::new(Connection { runtime, channel })), ..self.clone() })
     }
 
     /// Remembers an id that another client got.
@@ -107,23 +122,28 @@ impl Cri {
         patience: Duration,
         request: R,
     ) -> Option<Result<R::Answer, Status>> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
-        runtime.block_on(async {
+        runtime().block_on(async {
             let answered = async { request.send(channel(&self.socket).await?).await };
             tokio::time::timeout(patience, answered).await.ok()
         })
     }
 
     fn block_on<T>(&self, call: impl AsyncFnOnce(Channel) -> Result<T, Status>) -> Result<T, Status> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
-        runtime.block_on(async {
-            let answered = async { call(channel(&self.socket).await?).await };
+        let answered = async {
+            match &self.kept {
+                Some(kept) => call(kept.channel.clone()).await,
+                None => call(channel(&self.socket).await?).await,
+            }
+        };
+        let limited = async {
             tokio::time::timeout(self.limit + Duration::from_secs(5), answered)
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("the test's client gave up")))
-        })
+        };
+        match &self.kept {
+            Some(kept) => kept.runtime.block_on(limited),
+            None => runtime().block_on(limited),
+        }
     }
 
     /// Runs a pod and gives its id.
@@ -299,6 +319,10 @@ leavable! {
     StartContainerRequest -> StartContainerResponse by start_container;
     StopContainerRequest -> StopContainerResponse by stop_container;
     RemoveContainerRequest -> RemoveContainerResponse by remove_container;
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime")
 }
 
 /// A connection to a daemon's socket.

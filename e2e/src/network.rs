@@ -73,7 +73,7 @@ impl Network {
     }
 
     fn link_own_plugins(&self) {
-        let binary = process::built("debug/orlop-cni");
+        let binary = process::built("shim/orlop-cni");
         for name in OWN_NAMES {
             let link = self.bin_dir().join(name);
             std::os::unix::fs::symlink(&binary, &link)

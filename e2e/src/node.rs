@@ -3,10 +3,12 @@
 //! Dropping a node removes its pods and images over the CRI, stops the daemon and panics when anything of it is
 //! left. When the test has failed already, it prints the logs instead and takes everything away by force.
 
+mod program;
 mod reboot;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
@@ -23,6 +25,8 @@ use crate::network::{DEFAULT_FILE, Network, Plugins};
 use crate::registry::{self, Registry};
 use crate::{fixture, process, wait};
 
+pub use self::program::Program;
+
 /// The image that [`Node::start`] has pulled.
 pub const BUSYBOX: &str = "docker.io/library/busybox:test";
 
@@ -35,6 +39,7 @@ const LOG_TAIL: usize = 150;
 pub struct Node {
     folder: PathBuf,
     cgroup_parent: String,
+    program: Program,
     daemon: Option<Child>,
     registry: Registry,
     network: Network,
@@ -49,7 +54,12 @@ pub struct Node {
 impl Node {
     /// A node with [`BUSYBOX`] pulled.
     pub fn start() -> Self {
-        Self::with_busybox(Self::prepare(false, Plugins::Reference))
+        Self::running(Program::default(), Plugins::Reference)
+    }
+
+    /// A node with [`BUSYBOX`] pulled, with this daemon and these CNI plugins.
+    pub fn running(program: Program, plugins: Plugins) -> Self {
+        Self::with_busybox(Self::prepare(program, plugins, false))
     }
 
     /// A node with [`BUSYBOX`] pulled and another network than the usual one.
@@ -66,14 +76,14 @@ impl Node {
 
     /// A node without any image that calls one or the other set of CNI plugins.
     pub fn bare_with(plugins: Plugins) -> Self {
-        let mut node = Self::prepare(false, plugins);
+        let mut node = Self::prepare(Program::default(), plugins, false);
         node.start_daemon();
         node
     }
 
     /// A node with [`BUSYBOX`] pulled, whose OCI runtime and shim are wrappers with barriers.
     pub fn with_faults() -> Self {
-        Self::with_busybox(Self::prepare(true, Plugins::Reference))
+        Self::with_busybox(Self::prepare(Program::default(), Plugins::Reference, true))
     }
 
     fn with_busybox(mut node: Self) -> Self {
@@ -83,7 +93,7 @@ impl Node {
         node
     }
 
-    fn prepare(faulty: bool, plugins: Plugins) -> Self {
+    fn prepare(program: Program, plugins: Plugins, faulty: bool) -> Self {
         process::need_root();
         let folder = tempfile::Builder::new()
             .prefix("o")
@@ -97,12 +107,13 @@ impl Node {
         registry::write_mirrors(&folder.join("certs.d"), registry.address());
         let network = Network::claim(&folder.join("cni"), plugins);
         let runc = process::built("tools/bin/runc");
-        let shim = process::built("shim/containerd-shim-orlop-v1");
+        let shim = program.shim.clone();
         let faults = faulty.then(|| Faults::install(&folder.join("oci"), &fault::wrapper(), &runc, &shim));
         let cri = Cri::new(&folder.join("run/orlop.sock"));
         let node = Self {
             folder,
             cgroup_parent,
+            program,
             daemon: None,
             registry,
             network,
@@ -121,24 +132,29 @@ impl Node {
 
     fn config(&self, runc: &Path, shim: &Path) -> String {
         let folder = self.folder.display();
+        let oci_root = self.program.oci_root.map(|name| format!("Root = \"{folder}/run/{name}\"\n"));
         let handler = |name: &str, binary: &Path| {
             let table = format!("plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.{name}");
             format!(
                 "[{table}]\nruntime_type = \"io.containerd.runc.v2\"\nruntime_path = \"{}\"\n\
-                 [{table}.options]\nBinaryName = \"{}\"\n\n",
+                 [{table}.options]\nBinaryName = \"{}\"\n{}\n",
                 shim.display(),
-                binary.display()
+                binary.display(),
+                oci_root.as_deref().unwrap_or_default()
             )
         };
         format!(
-            "version = 3\nroot = \"{folder}/root\"\nstate = \"{folder}/run\"\n\n\
+            "version = 3\nroot = \"{folder}/root\"\nstate = \"{folder}/run\"\n{}\n\
              [grpc]\naddress = \"{folder}/run/orlop.sock\"\n\n\
              [plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"{folder}/certs.d\"\n\n\
-             [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n\n\
-             [plugins.\"io.containerd.cri.v1.runtime\".containerd]\ndefault_runtime_name = \"runc\"\n\n{}{}{}",
+             [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n{}\n\
+             [plugins.\"io.containerd.cri.v1.runtime\".containerd]\ndefault_runtime_name = \"runc\"\n\n{}{}{}{}",
+            self.program.root_keys,
+            self.program.runtime_keys,
             self.network.config(),
             handler("runc", runc),
-            handler("missing", Path::new("/nonexistent/runc"))
+            handler("missing", Path::new("/nonexistent/runc")),
+            self.program.tables
         )
     }
 
@@ -153,7 +169,7 @@ impl Node {
         command
             .arg("--config")
             .arg(self.folder.join("config.toml"))
-            .args(["--log-level", "debug"])
+            .args(["--log-level", self.program.log_level])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("duplicate the log's descriptor"))
@@ -283,6 +299,11 @@ impl Node {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
 
+    /// The processes that are there without any pod: the daemon and the registry.
+    pub fn own_processes(&self) -> BTreeSet<u32> {
+        self.daemon.iter().chain(self.registry.server()).map(Child::id).collect()
+    }
+
     /// All that clients have seen, and all that the daemon has named: pods that failed or were never answered, too.
     fn ids(&self) -> BTreeSet<String> {
         let log = fs::read_to_string(self.log_path()).unwrap_or_default();
@@ -304,7 +325,7 @@ impl Node {
             ids: self.ids(),
             network: self.network.marks(),
             daemon: self.daemon.as_ref().map(Child::id),
-            allowed: self.daemon.iter().chain(self.registry.server()).map(Child::id).collect(),
+            allowed: self.own_processes(),
         }
     }
 
@@ -356,13 +377,13 @@ impl Node {
     }
 
     fn print_logs(&self) {
-        eprintln!("---- end of {}\n{}", self.log_path().display(), tail(&self.log_path()));
+        show_end(&self.log_path());
         let bundles = self.folder.join("run/io.containerd.runtime.v2.task/k8s.io");
         for bundle in fs::read_dir(bundles).into_iter().flatten().flatten() {
             let files = fs::read_dir(bundle.path()).into_iter().flatten().flatten();
             let logs = files.map(|file| file.path()).filter(|path| path.to_string_lossy().contains("log"));
             for log in logs.filter(|path| path.is_file()) {
-                eprintln!("---- end of {}\n{}", log.display(), tail(&log));
+                show_end(&log);
             }
         }
     }
@@ -382,6 +403,11 @@ impl Drop for Node {
         let _ = fs::remove_dir_all(&self.folder);
         assert!(failed || finished, "the node did not end clean: see above");
     }
+}
+
+/// Nobody may be listening any more: that must not keep a node from being taken away.
+fn show_end(log: &Path) {
+    let _ = writeln!(std::io::stderr(), "---- end of {}\n{}", log.display(), tail(log));
 }
 
 fn names_any(line: &str, words: &[String]) -> bool {

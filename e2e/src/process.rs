@@ -57,8 +57,11 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// The `target` folder that this test was built in; binaries under test lie below it.
 pub fn target_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its binary");
-    test.ancestors().nth(3).expect("tests lie in target/<profile>/deps").to_path_buf()
+    let own = std::env::current_exe().expect("a program knows its binary");
+    let folder = own.parent().expect("a file has a folder");
+    // Tests lie in target/<profile>/deps, programs in target/<profile>.
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.and_then(Path::parent).expect("a profile lies in target").to_path_buf()
 }
 
 /// A binary below the target folder, or a panic that says how to build it.

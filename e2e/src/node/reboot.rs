@@ -24,7 +24,7 @@ impl Node {
 
     /// The daemon, in this boot or in the other one.
     pub(super) fn daemon_command(&self) -> Command {
-        let daemon = process::built("debug/orlop");
+        let daemon = &self.program.daemon;
         if !self.rebooted {
             return process::command(daemon);
         }
