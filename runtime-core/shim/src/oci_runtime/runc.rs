@@ -69,6 +69,14 @@ impl Runc {
         (Call { verb, target: target.clone(), log }, spawn.arg(verb))
     }
 
+    async fn delete_with(self, options: &[&str], target: &Target, job: &Job) -> Result<(), RuntimeError> {
+        let log = target.bundle.path().join("delete.json");
+        let (call, spawn) = self.call("delete", target, log);
+        let result = self.run(&call, spawn.args(options).arg(&target.id), job).await;
+        let _ = fs::remove_file(&call.log);
+        result
+    }
+
     async fn run(self, call: &Call, spawn: Spawn, job: &Job) -> Result<(), RuntimeError> {
         let (verb, id) = (call.verb, &call.target.id);
         if job.is_aborted() {
@@ -177,13 +185,14 @@ impl OciRuntime for Runc {
     }
 
     fn delete(&self, target: &Target, job: Rc<Job>) -> RuntimeFuture<()> {
-        let log = target.bundle.path().join("delete.json");
-        let (call, spawn) = self.call("delete", target, log);
-        let (this, spawn) = (self.clone(), spawn.arg("--force").arg(&target.id));
+        let (this, target) = (self.clone(), target.clone());
         Box::pin(async move {
-            let result = this.run(&call, spawn, &job).await;
-            let _ = fs::remove_file(&call.log);
-            result
+            // The process has ended. `--force` finds the rest, and nothing of what is gone already, but runc waits
+            // 100 ms for it whatever there is.
+            match this.clone().delete_with(&[], &target, &job).await {
+                Err(RuntimeError::Refused { .. }) => this.delete_with(&["--force"], &target, &job).await,
+                result => result,
+            }
         })
     }
 
