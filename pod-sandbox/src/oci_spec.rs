@@ -91,6 +91,8 @@ pub enum OciSpecError {
     NulByte { what: &'static str, value: String },
     #[error("environment variable name {name:?} is empty or contains '='")]
     EnvName { name: String },
+    #[error("environment variable {variable:?} of the image is not NAME=value")]
+    ImageEnv { variable: String },
     #[error("there is no capability {name:?}")]
     UnknownCapability { name: String },
     #[error("{what} {value} is not between {least} and {most}")]
@@ -128,6 +130,7 @@ impl OciSpecError {
             Self::NoCommand { .. }
             | Self::NulByte { .. }
             | Self::EnvName { .. }
+            | Self::ImageEnv { .. }
             | Self::UnknownCapability { .. }
             | Self::OutOfRange { .. }
             | Self::RelativePath { .. } => ErrorKind::InvalidArgument,

@@ -57,6 +57,10 @@ fn env(inputs: &SpecInputs<'_>) -> Result<Vec<String>, OciSpecError> {
     }
     for variable in &inputs.image.config.env {
         no_nul("environment variable of the image", variable)?;
+        // runc refuses them at the end of a start, and names neither image nor variable.
+        if variable.find('=').is_none_or(|length| length == 0) {
+            return Err(OciSpecError::ImageEnv { variable: variable.clone() });
+        }
         env.set(variable);
     }
     for (name, value) in &inputs.container.envs {
