@@ -1,13 +1,10 @@
-//! Faults on purpose: barriers before and after each call of the OCI runtime, the shim and CNI plugins, and a registry
-//! that lies.
+//! Faults on purpose: barriers before and after each call of the OCI runtime, the shim and CNI plugins.
 //!
 //! The barrier's other half is `src/bin/fake_oci.rs`, or `fake_cni.rs`. A barrier is a FIFO: the wrapper opens it for reading when it
 //! comes by, which the test sees because its own non-blocking open for writing then succeeds; the wrapper goes on
 //! when the test closes it.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -107,66 +104,6 @@ impl Drop for Barrier {
     fn drop(&mut self) {
         self.forget();
     }
-}
-
-/// A registry that gives fixed answers, right or wrong: `(path, status, media type, body)`.
-pub struct LyingRegistry {
-    address: SocketAddr,
-}
-
-/// One answer of a [`LyingRegistry`].
-pub struct Lie {
-    pub path: String,
-    pub status: u16,
-    pub media_type: &'static str,
-    pub body: Vec<u8>,
-}
-
-impl LyingRegistry {
-    /// Serves until the test process ends; what is not listed is 404.
-    pub fn start(lies: Vec<Lie>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a free loopback port");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A client that hangs up early is part of the game.
-                let _ = answer(stream, &lies);
-            }
-        });
-        Self { address }
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-fn answer(mut stream: TcpStream, lies: &[Lie]) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let mut line = String::new();
-    while reader.read_line(&mut line)? > 2 {
-        line.clear();
-    }
-    let mut words = request.split_whitespace();
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split('?').next().unwrap_or_default();
-    let not_found =
-        Lie { path: String::new(), status: 404, media_type: "application/json", body: b"{}".to_vec() };
-    let lie = lies.iter().find(|lie| lie.path == path).unwrap_or(&not_found);
-    let head = format!(
-        "HTTP/1.1 {} -\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        lie.status,
-        lie.media_type,
-        lie.body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    if method != "HEAD" {
-        stream.write_all(&lie.body)?;
-    }
-    stream.flush()
 }
 
 /// The wrapper's binary.

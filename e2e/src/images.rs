@@ -55,6 +55,11 @@ impl BuiltLayer {
         Self { diff_id: digest(&tar), blob: Blob::new(gzip(&tar)) }
     }
 
+    /// Bytes that the registry gives out for the archive `tar`, whatever they are.
+    pub fn packed(bytes: Vec<u8>, tar: &[u8]) -> Self {
+        Self { diff_id: digest(tar), blob: Blob::new(bytes) }
+    }
+
     /// The same bytes under a diff ID that is not theirs.
     pub fn with_wrong_diff_id(mut self) -> Self {
         self.diff_id = digest(b"something else");
@@ -104,6 +109,16 @@ impl Image {
     /// The manifest.
     pub fn manifest(&self) -> &Blob {
         &self.manifest
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Blob {
+        &self.config
+    }
+
+    /// The same blobs under any manifest at all.
+    pub fn with_manifest(self, manifest: impl Into<Vec<u8>>) -> Self {
+        Self { manifest: Blob::new(manifest.into()), ..self }
     }
 
     /// All blobs besides the manifest.

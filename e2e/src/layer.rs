@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use flate2::{Compression, GzBuilder};
-use tar::{Builder, EntryType, Header};
+use tar::Builder;
+pub use tar::{EntryType, Header};
 
 /// All files carry one time, 2024-01-01, so that equal layers have equal digests.
 const MTIME: u64 = 1_704_067_200;
@@ -19,6 +20,10 @@ enum Kind {
     File(Vec<u8>),
     Hardlink(String),
     Symlink(String),
+    /// Written as it is: type, target of a link, device number.
+    Raw(EntryType, String, (u32, u32)),
+    /// A PAX record for the entry behind it.
+    Record(Vec<u8>),
 }
 
 struct Owner {
@@ -69,6 +74,21 @@ impl Layer {
         self.folder(folder, 0o755).file(&format!("{folder}/.wh..wh..opq"), 0o644, "")
     }
 
+    /// An entry without content that is put into the archive unchecked, as an attacker would.
+    pub fn raw(self, kind: EntryType, path: &str, link: &str) -> Self {
+        self.entry(path, Kind::Raw(kind, link.to_owned(), (0, 0)), 0o755, 0)
+    }
+
+    /// A device node that everybody may read.
+    pub fn device(self, kind: EntryType, path: &str, number: (u32, u32)) -> Self {
+        self.entry(path, Kind::Raw(kind, String::new(), number), 0o666, 0)
+    }
+
+    /// An extended record (PAX) for the next entry.
+    pub fn record(self, key: &str, value: &[u8]) -> Self {
+        self.entry(key, Kind::Record(value.to_owned()), 0, 0)
+    }
+
     fn entry(mut self, path: &str, kind: Kind, mode: u32, id: u64) -> Self {
         self.entries.push((path.to_owned(), kind, Owner { mode, id }));
         self
@@ -109,6 +129,17 @@ fn append(archive: &mut Builder<Vec<u8>>, path: &str, kind: &Kind, owner: &Owner
             header.set_entry_type(EntryType::Symlink);
             archive.append_link(&mut header, path, target)
         }
+        Kind::Raw(kind, link, (major, minor)) => {
+            header.set_entry_type(*kind);
+            let fields = header.as_gnu_mut().expect("the header is GNU's");
+            fields.name[..path.len()].copy_from_slice(path.as_bytes());
+            fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            fields.set_device_major(*major);
+            fields.set_device_minor(*minor);
+            header.set_cksum();
+            archive.append(&header, std::io::empty())
+        }
+        Kind::Record(value) => archive.append_pax_extensions([(path, value.as_slice())]),
     };
     appended.unwrap_or_else(|error| panic!("append {path} to a tar file: {error}"));
 }

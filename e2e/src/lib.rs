@@ -14,6 +14,7 @@ pub mod http;
 pub mod images;
 pub mod layer;
 pub mod leak;
+pub mod liar;
 pub mod network;
 pub mod node;
 pub mod pod;

@@ -248,6 +248,12 @@ impl Network {
         fixture::write(&self.control().join(format!("{command}.mode")), mode);
     }
 
+    /// The fault plugin says this at a command from now on, as if all were well.
+    pub fn set_answer(&self, command: &str, answer: &str) {
+        fixture::write(&self.control().join(format!("{command}.answer")), answer);
+        self.set_fault(command, "answer");
+    }
+
     /// The fault plugin behaves again.
     pub fn clear_fault(&self, command: &str) {
         let _ = fs::remove_file(self.control().join(format!("{command}.mode")));

@@ -237,6 +237,11 @@ impl Node {
         &mut self.registry
     }
 
+    /// Pushes an image to the registry behind the mirrors.
+    pub fn push(&self, repository: &str, tag: &str, image: &Image) {
+        self.registry.push(repository, tag, image);
+    }
+
     /// Pushes an image and pulls it over the mirror of `host`; gives the reference and what PullImage answered.
     pub fn provide(&self, host: &str, repository: &str, tag: &str, image: &Image) -> (String, String) {
         self.registry.push(repository, tag, image);

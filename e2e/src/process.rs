@@ -104,6 +104,14 @@ pub fn look(pid: u32) -> Option<Process> {
     })
 }
 
+/// The most memory that a process has had resident so far, in bytes.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = crate::fixture::read(Path::new(&format!("/proc/{pid}/status")));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_else(|| panic!("no peak in the status of process {pid}:\n{status}")) << 10
+}
+
 /// All processes of the machine that are not zombies.
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").expect("read /proc");
