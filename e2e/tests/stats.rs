@@ -84,7 +84,7 @@ fn what_does_not_run_uses_nothing_and_is_not_listed() {
         label_selector: [("name".to_owned(), "two".to_owned())].into(),
         ..Default::default()
     };
-    assert_eq!(listed(&node, Some(labelled)), [two.clone()]);
+    assert_eq!(listed(&node, Some(labelled)), std::slice::from_ref(&two));
     let by_id = cri::ContainerStatsFilter { id: one.clone(), ..Default::default() };
     assert_eq!(listed(&node, Some(by_id)), [one]);
     for id in [created, ended] {

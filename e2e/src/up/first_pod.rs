@@ -14,7 +14,7 @@ use crate::{images, process, wait};
 
 const NAME: &str = "first";
 const BUSYBOX: &str = "docker.io/library/busybox:orlop";
-const HELLO: &str = "echo \"Hello from a pod of orlop: $(hostname), $(hostname -i)\"; exec sleep 2147483647";
+const HELLO: &str = "echo \"Hello from a pod of orlop: $(hostname)\"; exec sleep 2147483647";
 
 pub(super) fn run(settings: &Settings, cri: &Cri) -> Result<()> {
     let image = match &settings.image {
@@ -118,7 +118,7 @@ fn show_log(cri: &Cri, container: &str) -> Result<()> {
 }
 
 fn show_exec(settings: &Settings, cri: &Cri, container: &str) -> Result<()> {
-    const LINE: &str = "uname -sr; id; cat /etc/hosts";
+    const LINE: &str = "uname -sr; id; ip -4 -o address show eth0";
     say(&format!("a command in it: sh -c '{LINE}'"));
     match cri.exec_in(container, &["sh", "-c", LINE], 20) {
         Ok(answer) if answer.exit_code == 0 => print!("{}", process::text(&answer.stdout)),
