@@ -9,7 +9,7 @@ use runtime_sys::pidfd::{self, Exit};
 use runtime_sys::spawn::Spawn;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
-use support::{Lab, PATIENCE, attachment, ended, has_ended, network, text};
+use support::{Lab, PATIENCE, attachment, ended, has_ended, network, text, until};
 
 /// Short enough for a test, long enough for a loaded machine to start a shell.
 const SHORT: Duration = Duration::from_secs(2);
@@ -264,6 +264,10 @@ async fn plugins_of_a_former_daemon_are_ended_for_their_container_only() {
     // What a plugin starts for good has the same environment.
     let server = start(std::path::Path::new("/bin/sleep"));
     let (pid, child) = (lab.pid("self").await, lab.pid("child").await);
+    // Until it runs its own program it is the plugin once more.
+    let program = format!("/proc/{child}/cmdline");
+    let runs_it = || std::fs::read_to_string(&program).is_ok_and(|line| line.starts_with("sleep"));
+    until(|| runs_it().then_some(())).await;
     assert_eq!(lab.invoker().end_leftovers("c").await.unwrap(), 0);
     assert!(!has_ended(pid));
     assert_eq!(lab.invoker().end_leftovers("c1").await.unwrap(), 1);
