@@ -40,14 +40,18 @@ help: ## this list
 .PHONY: build
 build: ## the daemon `orlop` (debug), the shim, the pod holder and the CNI plugins, in their places under target/
 	cargo build --locked --workspace --bins
+	@$(MAKE) --no-print-directory small
+
+# What is one process a pod or a call, built for size; apart, so that no feature of one grows the other.
+.PHONY: small
+small:
 	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
 	cargo build --locked --profile shim -p orlop-cni --bins
 
 .PHONY: release
 release: ## what a node runs: daemon, shim, pod holder, CNI plugins and the tool behind `make up`
 	cargo build --locked --release -p cri-server
-	cargo build --locked --profile shim -p runtime-shim -p orlop-pause --features orlop-pause/freestanding --bins
-	cargo build --locked --profile shim -p orlop-cni --bins
+	@$(MAKE) --no-print-directory small
 	cargo build --locked -p e2e --bin orlop-up
 
 .PHONY: up

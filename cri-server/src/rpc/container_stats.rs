@@ -29,11 +29,14 @@ pub(crate) async fn list(
         pod_sandbox_id: filter.pod_sandbox_id,
         label_selector: filter.label_selector,
     });
+    let snapshots = cri.pods.services().snapshotter.root();
     let mut found = Vec::new();
-    for view in filter::containers(wanted, cri.pods.containers()) {
-        let used = cri.pods.stats(&view).await;
+    let views = filter::containers(wanted, cri.pods.containers());
+    for view in views.iter().filter(|view| view.state.pid().is_some()) {
+        let used = cri.pods.stats(view).await;
+        // It may have ended meanwhile.
         if used.cpu.is_some() {
-            found.push(stats::message(&view, &used, &cri.pods.services().snapshotter.root()));
+            found.push(stats::message(view, &used, &snapshots));
         }
     }
     v1::ListContainerStatsResponse { stats: found }

@@ -174,8 +174,8 @@ pub(crate) async fn create(
     if let Err(error) = make(services, registry, pod, &mut view).await {
         if let Err(left) = teardown::remove(services, &view).await {
             tracing::warn!(container = %view.id, error = %runtime_core::error::chain(&left), "left behind");
-            let services_then = services.clone();
-            let later = async move { teardown::remove_in_the_end(&services_then, &view).await };
+            let owner = services.clone();
+            let later = async move { teardown::remove_in_the_end(&owner, &view).await };
             services.tasks.spawn_endless("undo a creation", later);
         }
         return Err(error);

@@ -15,8 +15,8 @@ use crate::view::ContainerView;
 
 /// How long a process may take to die of SIGKILL; one that hangs in the kernel takes longer.
 const DEATH: Duration = Duration::from_secs(60);
-/// Between two tries to remove what nobody asks for.
-const RETRY: Duration = Duration::from_secs(10);
+/// Between two tries of a step that failed.
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {

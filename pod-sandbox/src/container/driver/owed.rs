@@ -2,7 +2,6 @@
 //! beside the driver, which goes on to answer; a step that failed is tried again after a while, or when somebody asks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -12,8 +11,6 @@ use crate::container::teardown;
 use crate::facts::{ExitReason, Fact};
 use crate::services::Services;
 
-/// Between two tries of a step that failed.
-const RETRY: Duration = Duration::from_secs(10);
 /// containerd's exit code of a container that nothing else is known of.
 const UNKNOWN: i32 = 255;
 
@@ -60,7 +57,7 @@ impl Owed {
         let debt = self.step.take().map_or(Debt::Task, |(debt, _)| debt);
         match result {
             Ok(()) => self.over = debt == Debt::Rest,
-            Err(_) => self.retry = Some(Instant::now() + RETRY),
+            Err(_) => self.retry = Some(Instant::now() + teardown::RETRY),
         }
         debt
     }
