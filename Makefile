@@ -42,6 +42,7 @@ build: ## the daemon `orlop` (debug), the shim, the pod holder and the CNI plugi
 	cargo build --locked --workspace --bins
 	@$(MAKE) --no-print-directory small
 
+SMALL := $(addprefix $(TARGET)/shim/,containerd-shim-orlop-v1 orlop-pause orlop-cni)
 # What is one process a pod or a call, built for size; apart, so that no feature of one grows the other.
 .PHONY: small
 small:
@@ -53,6 +54,21 @@ release: ## what a node runs: daemon, shim, pod holder, CNI plugins and the tool
 	cargo build --locked --release -p cri-server
 	@$(MAKE) --no-print-directory small
 	cargo build --locked -p e2e --bin orlop-up
+
+PREFIX ?= /usr/local
+STAGE := $(DESTDIR)$(PREFIX)
+.PHONY: install
+install: ## the release binaries, unit, man pages and completions under PREFIX (and DESTDIR); build them first
+	install -D -m 755 -t '$(STAGE)/bin' '$(TARGET)/release/orlop' $(SMALL)
+	install -d '$(STAGE)/lib/systemd/system' '$(STAGE)/share/man/man8'
+	sed 's|/usr/local|$(PREFIX)|' kubeadm/orlop.service >'$(STAGE)/lib/systemd/system/orlop.service'
+	'$(STAGE)/bin/orlop' man '$(STAGE)/share/man/man8'
+	@$(call completion,bash,bash-completion/completions/orlop)
+	@$(call completion,zsh,zsh/site-functions/_orlop)
+	@$(call completion,fish,fish/vendor_completions.d/orlop.fish)
+
+# $(call completion,shell,place under share/)
+completion = install -d '$(STAGE)/share/$(dir $(2))'; '$(STAGE)/bin/orlop' completion $(1) >'$(STAGE)/share/$(2)'
 
 .PHONY: up
 up: ## a node on this machine with a first pod (root); IMAGE=… names another image

@@ -1,32 +1,46 @@
 //! The command line of `orlop`: flags and subcommands, and nothing that acts on them but `config`.
 
+pub mod man;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{ConfigError, ConfigPath, Loaded, LogLevel, Overrides, Schemas, Severity, load};
+
+/// What stands below the options, in `--help` and in the man page.
+const HINTS: &str = "\
+Flags win over the configuration file, and it over the defaults (`orlop config default`).
+
+To try it:
+  orlop config check                          what is wrong with the configuration
+  orlop --state /run/o --root /var/lib/o      a daemon beside another one
+  crictl --runtime-endpoint unix:///run/orlop/orlop.sock info
+  kubelet --container-runtime-endpoint=unix:///run/orlop/orlop.sock ...";
 
 /// A Kubernetes node agent: without a subcommand, the daemon.
 #[derive(Debug, Parser, PartialEq, Eq)]
 #[command(name = "orlop", version, disable_help_subcommand = true, subcommand_negates_reqs = true)]
+#[command(after_help = HINTS)]
 pub struct Cli {
     /// Configuration file, in containerd's format [default: /etc/orlop/config.toml, which may be absent]
     #[arg(long, short, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Socket to answer on
+    /// Socket to answer on [default: /run/orlop/orlop.sock]
     #[arg(long, short, global = true, value_name = "SOCKET")]
     pub address: Option<PathBuf>,
 
-    /// Folder for what survives a reboot
+    /// Folder for what survives a reboot: images, records [default: /var/lib/orlop]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub root: Option<PathBuf>,
 
-    /// Folder for what lives as long as the boot
+    /// Folder for what lives as long as the boot: sockets, mounts [default: /run/orlop]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
 
-    /// How much to log: trace, debug, info, warn or error
+    /// How much to log: trace, debug, info, warn or error [default: info]
     #[arg(long, short, global = true, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
 
@@ -34,13 +48,17 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand, PartialEq, Eq)]
+#[derive(Clone, Debug, Subcommand, PartialEq, Eq)]
 pub enum Command {
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print what a shell needs to complete this command line
+    Completion { shell: Shell },
+    /// Write the man pages, one a command, into a folder
+    Man { folder: PathBuf },
     /// Print the version
     Version,
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser};
 use cri_server::Daemon;
 use cri_server::cli::{self, Cli, Command, ConfigCommand};
 
@@ -36,6 +37,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             ran?;
         }
         Some(Command::Version) => println!("orlop {}", env!("CARGO_PKG_VERSION")),
+        Some(Command::Completion { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "orlop", &mut std::io::stdout());
+        }
+        Some(Command::Man { folder }) => cli::man::write(Cli::command(), folder)
+            .with_context(|| format!("write the man pages into {}", folder.display()))?,
         Some(Command::Config { command }) => return config(cli, command, &builder),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! What a person types: `crictl` from pull to rmi, on a fresh daemon and again after it was killed.
+//! What a person types: `crictl` from pull to rmi, on a fresh daemon and again after it was killed; help for a shell.
 
 use e2e::crictl::Crictl;
 use e2e::node::Node;
@@ -18,6 +18,17 @@ fn a_person_runs_a_pod_with_crictl_from_pull_to_rmi() {
     whole_life(&node, &crictl, "first");
     node.restart_daemon();
     whole_life(&node, &crictl, "second");
+}
+
+#[test]
+fn a_shell_completes_what_the_daemon_takes() {
+    let script = "eval \"$(\"$1\" completion bash)\"; COMP_WORDS=(orlop config \"\"); COMP_CWORD=2
+        \"$(complete -p orlop | sed 's/.*-F \\([^ ]*\\).*/\\1/')\" orlop '' config; echo \"${COMPREPLY[@]}\"";
+    let mut bash = process::command("bash");
+    let offered = process::run(bash.args(["-c", script, "bash"]).arg(process::built("debug/orlop")));
+    for word in ["check", "default", "dump", "network", "--config"] {
+        assert!(offered.split_whitespace().any(|it| it == word), "{word} is not offered: {offered}");
+    }
 }
 
 #[test]

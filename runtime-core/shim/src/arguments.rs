@@ -11,7 +11,17 @@ pub(crate) enum Action {
     Delete,
     Information,
     Version,
+    Help,
 }
+
+/// What a person who finds this program in a process list is told.
+pub(crate) const USAGE: &str = "\
+The shim of one pod: the daemon starts it, and it outlives the daemon. Nobody has to by hand.
+
+  containerd-shim-orlop-v1 -namespace NAMESPACE -id ID start    in the bundle's folder
+  containerd-shim-orlop-v1 -namespace NAMESPACE -id ID [-bundle FOLDER] delete
+  containerd-shim-orlop-v1 -v
+";
 
 /// A command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +72,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
             // The daemon's address is of use only for events, which go over the connection instead.
             "address" | "publish-binary" | "socket" => drop(value()?),
             "debug" => {}
+            "h" | "help" => action = Some(Action::Help),
             "v" => action = Some(Action::Version),
             "info" => action = Some(Action::Information),
             _ => return Err(ArgumentError::Flag { flag: word }),
@@ -97,6 +108,7 @@ mod tests {
         let arguments = words("--namespace=a -id=b -bundle /x delete").unwrap();
         assert_eq!((arguments.action, arguments.bundle), (Action::Delete, Some("/x".into())));
         assert_eq!(words("-v").unwrap().action, Action::Version);
+        assert_eq!(words("--help").unwrap().action, Action::Help);
     }
 
     #[test]

@@ -58,15 +58,18 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Action::Delete => delete::delete(arguments).map_err(|error| log::chain(&error)),
         Action::Information => Err("runtime information is not available from this shim yet".into()),
         Action::Version => {
-            print_version();
+            let program = env!("CARGO_BIN_NAME");
+            print(&format!("{program}:\n  Version:  {}\n", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        Action::Help => {
+            print(arguments::USAGE);
             Ok(())
         }
     }
 }
 
-fn print_version() {
-    let program = env!("CARGO_BIN_NAME");
-    let text = format!("{program}:\n  Version:  {}\n", env!("CARGO_PKG_VERSION"));
+fn print(text: &str) {
     // Nobody to tell when stdout is closed.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
