@@ -5,6 +5,8 @@
 //! `full_name()` is the `type_url` of an `Any` that holds it; containerd puts no host in front.
 //! Ttrpc is not here: the shim's protocol is the shim's.
 
+#[cfg(test)]
+mod contract;
 mod redact;
 
 mod generated {
