@@ -78,7 +78,8 @@ up: ## a node on this machine with a first pod (root); IMAGE=… names another i
 
 .PHONY: down
 down: ## the end of that node, with nothing left
-	@test ! -e '$(UP_FOLDER)/config.toml' || $(TARGET)/debug/orlop-up down --folder '$(UP_FOLDER)' --binaries '$(TARGET)'
+	@test ! -e '$(UP_FOLDER)' || cargo build --quiet --locked -p e2e --bin orlop-up
+	@test ! -e '$(UP_FOLDER)' || $(TARGET)/debug/orlop-up down --folder '$(UP_FOLDER)'
 
 .PHONY: tools
 tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) ## the pinned test tools: crictl, critest, runc, CNI plugins
@@ -117,6 +118,10 @@ root:
 	@test "$$(id -u)" = 0 || { echo "this makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }
 	@for tool in $(NEEDS); do command -v $$tool >/dev/null || { echo "$$tool is needed on PATH" >&2; exit 1; }; done
 
+# Debian starts and enables the servers of these packages; ours are started by who needs them.
+SERVERS := docker-registry nginx
+KEEP_STOPPED := /usr/sbin/policy-rc.d
+
 # Package lists are fetched only when something is missing, so that a second run needs no network.
 .PHONY: packages
 packages:
@@ -126,7 +131,14 @@ packages:
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:$$missing"; \
 		apt-get update -q; \
+		test -e $(KEEP_STOPPED) || { \
+			trap 'rm -f $(KEEP_STOPPED)' EXIT; \
+			printf '#!/bin/sh\nexit 101\n' >$(KEEP_STOPPED); chmod 755 $(KEEP_STOPPED); \
+		}; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+		for server in $(SERVERS); do \
+			case "$$missing " in *" $$server "*) systemctl disable -q $$server 2>/dev/null || true;; esac; \
+		done; \
 	fi
 
 # critest is a test package without other Go files: it builds with `go test -c` and inside the module only.

@@ -5,10 +5,12 @@
 
 mod daemon;
 mod first_pod;
+mod mark;
 mod network;
 mod prerequisites;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -43,8 +45,9 @@ impl Default for Settings {
             daemon: None,
             runc: "runc".into(),
             image: None,
-            bridge: "orlop0".to_owned(),
-            subnet: "10.62.0.0/24".to_owned(),
+            // Neither is what `orlop config network` says: that may be in use on this machine.
+            bridge: "orlop-up0".to_owned(),
+            subnet: "10.63.0.0/24".to_owned(),
             cgroup: "/orlop-up".to_owned(),
         }
     }
@@ -73,42 +76,79 @@ fn say(line: &str) {
     println!("==> {line}");
 }
 
+/// Writes a file of the node's.
+fn put(path: &Path, text: &str) -> Result<()> {
+    let written = fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("write {}", path.display()))
+}
+
 /// Starts the node, unless it runs, and its first pod.
 pub fn up(settings: &Settings) -> Result<()> {
     prerequisites::check(settings)?;
+    mark::admit(&settings.folder)?;
+    let again = mark::is_there(&settings.folder);
+    if !again {
+        network::check_free(settings)?;
+    }
     fs::create_dir_all(&settings.folder).with_context(|| format!("make {}", settings.folder.display()))?;
     let settings = &absolute(settings)?;
-    let daemon = Daemon::of(settings);
-    if daemon.is_running() {
-        say(&format!("the daemon runs already, pid {}", daemon.pid().unwrap_or_default()));
-    } else {
-        network::write(settings)?;
-        daemon.start()?;
+    if again {
+        let before = mark::read(&settings.folder)?;
+        ensure!(
+            (&before.bridge, &before.subnet, &before.cgroup)
+                == (&settings.bridge, &settings.subnet, &settings.cgroup),
+            "the node in {} was made with another bridge, subnet or cgroup: make down first",
+            settings.folder.display()
+        );
     }
+    mark::write(settings)?;
+    start_daemon(settings)?;
     first_pod::run(settings, &Cri::new(&settings.socket()))?;
     print!("{}", lines_to_go_on(settings));
     Ok(())
 }
 
+/// Leaves a daemon that runs alone, but for one whose binary was built anew: pods do not notice its end.
+fn start_daemon(settings: &Settings) -> Result<()> {
+    let daemon = Daemon::of(settings);
+    match daemon.pid() {
+        Some(pid) if daemon.is_current(pid) => {
+            say(&format!("the daemon runs already, pid {pid}"));
+            return Ok(());
+        }
+        Some(_) => {
+            say("the daemon is of an earlier build: it is replaced, pods run on");
+            daemon.stop()?;
+        }
+        None => {}
+    }
+    network::write(settings)?;
+    daemon.configure()?;
+    daemon.start()
+}
+
 /// Ends the node with all its pods.
 pub fn down(settings: &Settings) -> Result<()> {
-    if !settings.folder.join("config.toml").exists() {
+    if !settings.folder.exists() {
         say(&format!("there is no node in {}", settings.folder.display()));
         return Ok(());
     }
-    let settings = &absolute(settings)?;
+    ensure!(
+        mark::is_there(&settings.folder),
+        "{} was not made by `make up`: nothing is removed",
+        settings.folder.display()
+    );
+    let settings = &mark::read(&settings.folder)?;
     let daemon = Daemon::of(settings);
-    if !daemon.is_running() {
-        // Only a daemon knows how its pods are taken down.
-        daemon.start()?;
+    // A node whose daemon was never configured has no pods.
+    if daemon.is_configured() {
+        if daemon.pid().is_none() {
+            // Only a daemon knows how its pods are taken down.
+            daemon.start()?;
+        }
+        remove_pods(&Cri::new(&settings.socket()))?;
+        daemon.stop()?;
     }
-    let cri = Cri::new(&settings.socket());
-    for pod in cri.pods().context("list the pods")? {
-        say(&format!("removing pod {}", &pod.id[..12.min(pod.id.len())]));
-        cri.stop_pod(&pod.id).with_context(|| format!("stop pod {}", pod.id))?;
-        cri.remove_pod(&pod.id).with_context(|| format!("remove pod {}", pod.id))?;
-    }
-    daemon.stop()?;
     network::remove(settings)?;
     let ours =
         |path: &str| path.contains(&format!("{}/", settings.cgroup)) || path.ends_with(&settings.cgroup);
@@ -117,8 +157,17 @@ pub fn down(settings: &Settings) -> Result<()> {
         cgroup::folders(ours).is_empty().then_some(())
     });
     ensure!(gone.is_some(), "processes are left in the cgroup {}", settings.cgroup);
-    fs::remove_dir_all(&settings.folder).with_context(|| format!("remove {}", settings.folder.display()))?;
+    mark::remove_folder(&settings.folder)?;
     say("nothing is left");
+    Ok(())
+}
+
+fn remove_pods(cri: &Cri) -> Result<()> {
+    for pod in cri.pods().context("list the pods")? {
+        say(&format!("removing pod {}", &pod.id[..12.min(pod.id.len())]));
+        cri.stop_pod(&pod.id).with_context(|| format!("stop pod {}", pod.id))?;
+        cri.remove_pod(&pod.id).with_context(|| format!("remove pod {}", pod.id))?;
+    }
     Ok(())
 }
 
@@ -140,8 +189,16 @@ fn absolute(settings: &Settings) -> Result<Settings> {
 fn lines_to_go_on(settings: &Settings) -> String {
     let socket = settings.socket();
     let socket = socket.display();
+    let built = settings.binaries.join("tools/bin/crictl");
+    let (crictl, remedy) = if prerequisites::find(Path::new("crictl")).is_ok() {
+        ("crictl".to_owned(), "")
+    } else if built.exists() {
+        (built.display().to_string(), "")
+    } else {
+        (built.display().to_string(), "      (make tools builds it, with Go)")
+    };
     format!(
-        "\nTo go on:\n  crictl --runtime-endpoint unix://{socket} pods\n  \
+        "\nTo go on:\n  {crictl} --runtime-endpoint unix://{socket} pods{remedy}\n  \
          kubelet --container-runtime-endpoint=unix://{socket} …\n  make down\n\
          The daemon's log is {}, its configuration {}.\n",
         settings.below("orlop.log").display(),

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use e2e::client::Cri;
-use e2e::{cgroup, process};
+use e2e::registry::Registry;
+use e2e::{cgroup, fixture, images, process};
 
 const BRIDGE: &str = "orlop-up-test";
 const SUBNET: &str = "10.233.7.0/24";
@@ -31,6 +32,12 @@ impl Up {
         let (stdout, stderr) = (process::text(&output.stdout), process::text(&output.stderr));
         assert!(output.status.success(), "{verb}: {stdout}\n{stderr}");
         stdout
+    }
+
+    fn refused(&self, verb: &str, more: &[&str], word: &str) {
+        let output = self.call(verb, more);
+        let stderr = process::text(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(word), "{verb} {more:?}: {stderr}");
     }
 
     fn node(&self) -> std::path::PathBuf {
@@ -80,6 +87,48 @@ fn a_node_comes_up_twice_and_goes_down_twice() {
     assert!(cgroup::folders(|path| path.contains(CGROUP)).is_empty());
     let left: Vec<_> = process::all().into_iter().filter(|it| it.command.contains(&folder)).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_named_image_takes_the_place_of_the_first_one_even_if_it_ends_at_once() {
+    process::need_root();
+    let up = Up { folder: tempfile::tempdir().expect("a folder") };
+    let registry = Registry::start(&up.folder.path().join("registry"));
+    registry.push("ends", "1", &images::whiteouts());
+    let image = format!("{}/ends:1", registry.address());
+    // Other names than the other test's: both run at once.
+    let own = ["--bridge", "orlop-up-test2", "--subnet", "10.233.8.0/24", "--cgroup", "/orlop-up-named"];
+    let named: Vec<&str> = own.into_iter().chain(["--image", &image]).collect();
+
+    for more in [&own[..], &named, &named, &own] {
+        let output = up.call("up", more);
+        let (stdout, stderr) = (process::text(&output.stdout), process::text(&output.stderr));
+        assert!(output.status.success(), "{more:?}: {stdout}\n{stderr}");
+        assert!(stdout.contains("crictl --runtime-endpoint"), "{stdout}");
+        assert_eq!(stdout.contains("Hello from a pod"), more.len() == own.len(), "{stdout}");
+        let containers = Cri::new(&up.node().join("run/orlop.sock")).containers().expect("list");
+        assert_eq!(containers.len(), 1, "{containers:?}");
+    }
+    up.refused("up", &[], "made with another bridge");
+    assert!(up.done("down").contains("nothing is left"));
+}
+
+#[test]
+fn what_others_made_is_left_alone() {
+    process::need_root();
+    let up = Up { folder: tempfile::tempdir().expect("a folder") };
+    fixture::folder(&up.node());
+    let theirs = up.node().join("config.toml");
+    fixture::write(&theirs, "version = 3\n");
+    up.refused("up", &[], "UP_FOLDER");
+    up.refused("down", &[], "nothing is removed");
+    assert_eq!(fixture::read(&theirs), "version = 3\n");
+    fs::remove_dir_all(up.node()).expect("it is ours");
+
+    up.refused("up", &["--bridge", "lo"], "lo exists already");
+    let loopback = ["--subnet", "127.0.0.0/24"];
+    up.refused("up", &loopback, "in use on this machine");
+    assert!(!up.node().exists(), "nothing was begun");
 }
 
 #[test]

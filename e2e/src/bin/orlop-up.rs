@@ -10,6 +10,10 @@ const USAGE: &str = "usage: orlop-up up|down [--folder FOLDER] [--binaries FOLDE
                      [--image IMAGE] [--bridge NAME] [--subnet A.B.C.0/24] [--cgroup PATH]";
 
 fn main() -> ExitCode {
+    // What it shares with the tests (the registry, the image) reports by panic; people get the sentence alone.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("orlop-up: {}", panic.payload_as_str().unwrap_or("it cannot go on"));
+    }));
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
-use super::{Settings, say};
+use super::{Settings, put, say};
 use crate::client::Cri;
-use crate::{fixture, process, wait};
+use crate::{process, wait};
 
 /// How long it may take to be ready, or to end.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The variables by which HTTP clients are told of a proxy, and where they need none.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+const DIRECT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Lines of its log that a failed start shows.
 const LOG_TAIL: usize = 20;
 
@@ -42,22 +45,32 @@ impl<'a> Daemon<'a> {
         (found.state != 'Z' && found.command.contains(&*config.to_string_lossy())).then_some(pid)
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.pid().is_some()
+    /// Whether this process runs the binary that is there now.
+    pub(super) fn is_current(&self, pid: u32) -> bool {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == self.settings.daemon())
+    }
+
+    pub(super) fn is_configured(&self) -> bool {
+        self.config_file().exists()
+    }
+
+    pub(super) fn configure(&self) -> Result<()> {
+        put(&self.config_file(), &self.config())
     }
 
     /// Starts it and waits until runtime and network are ready.
     pub(super) fn start(&self) -> Result<()> {
-        fixture::write(&self.config_file(), self.config());
         let log_path = self.settings.below("orlop.log");
         let log = fs::File::create(&log_path).context("open the daemon's log")?;
         // In a session of its own: it outlives the terminal.
         let mut command = process::command("setsid");
         command.arg(self.settings.daemon()).arg("--config").arg(self.config_file());
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(proxies());
         let started = Instant::now();
-        let mut child = command.spawn().context("start the daemon")?;
-        fixture::write(&self.pid_file(), child.id().to_string());
+        let mut child =
+            command.spawn().with_context(|| format!("start {}", self.settings.daemon().display()))?;
+        put(&self.pid_file(), &child.id().to_string())?;
         let cri = Cri::new(&self.settings.socket()).with_limit(Duration::from_secs(2));
         let mut told = String::new();
         let ready = wait::within(LIMIT, || {
@@ -116,6 +129,18 @@ impl<'a> Daemon<'a> {
             self.settings.runc.display(),
         )
     }
+}
+
+/// What the way to a registry needs of this shell's environment. Our own registry is on the loopback.
+fn proxies() -> Vec<(&'static str, String)> {
+    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let set: Vec<_> = PROXIES.into_iter().filter_map(|name| value(name).map(|value| (name, value))).collect();
+    if set.is_empty() {
+        return set;
+    }
+    let direct = DIRECT.into_iter().find_map(value).map_or_else(String::new, |hosts| hosts + ",");
+    let direct = direct + "127.0.0.1,localhost";
+    set.into_iter().chain(DIRECT.map(|name| (name, direct.clone()))).collect()
 }
 
 /// What is not ready yet, with the reason; nothing when all is.

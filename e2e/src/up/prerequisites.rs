@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::Settings;
+use crate::process;
 
 const FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -32,9 +33,12 @@ pub(super) fn check(settings: &Settings) -> Result<()> {
     for binary in ours.into_iter().chain([settings.daemon()]).filter(|path| !path.exists()) {
         missing.push(format!("{}: make release", binary.display()));
     }
-    let kernel = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !kernel.lines().any(|line| line.trim_end().ends_with("\toverlay")) {
-        missing.push("overlayfs in the kernel: modprobe overlay".to_owned());
+    if !has_overlayfs() {
+        // A module on Debian's kernel, loaded by the first who needs it.
+        let _ = process::command("modprobe").arg("overlay").output();
+        if !has_overlayfs() {
+            missing.push("overlayfs in the kernel (CONFIG_OVERLAY_FS): modprobe overlay fails".to_owned());
+        }
     }
     if !Path::new("/proc/self/ns/net").exists() {
         missing.push("network namespaces in the kernel (CONFIG_NET_NS)".to_owned());
@@ -43,6 +47,11 @@ pub(super) fn check(settings: &Settings) -> Result<()> {
         return Ok(());
     }
     bail!("this machine lacks\n  {}", missing.join("\n  "))
+}
+
+fn has_overlayfs() -> bool {
+    let kernel = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    kernel.lines().any(|line| line.trim_end().ends_with("\toverlay"))
 }
 
 /// A program by its path, or by its name in the usual folders.
