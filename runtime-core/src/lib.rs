@@ -5,6 +5,7 @@
 //! | `plugin` | registrations, their graph, typed configuration |
 //! | `store` | durable metadata behind a trait, one writer thread |
 //! | `record` | container and sandbox records, namespaced |
+//! | `filter` | containerd's filter language over everything that is listed |
 //! | `content`, `snapshot`, `image`, `lease`, `gc` | image data and who keeps it alive |
 //! | `task` | shims and the tasks in them |
 //! | `tasks` | the named group every async task is spawned through |
@@ -14,6 +15,7 @@
 pub mod clock;
 pub mod content;
 pub mod error;
+pub mod filter;
 pub mod gc;
 pub mod ids;
 pub mod image;
