@@ -5,7 +5,6 @@ mod ingest;
 mod local;
 pub mod plugin;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -16,13 +15,13 @@ use serde::{Deserialize, Serialize};
 pub use ingest::Ingest;
 pub use local::LocalContent;
 
+pub use crate::labels::Labels;
+
 use crate::clock::Timestamp;
 use crate::error::ErrorKind;
 use crate::ids::{Digest, Namespace};
 use crate::store::StoreError;
 use crate::store::record::Record;
-
-pub type Labels = BTreeMap<String, String>;
 
 /// What an image names: a blob with its type and size (OCI image-spec, "Content Descriptors").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

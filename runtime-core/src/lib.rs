@@ -5,6 +5,7 @@
 //! | `plugin` | registrations, their graph, typed configuration |
 //! | `store` | durable metadata behind a trait, one writer thread |
 //! | `record` | container and sandbox records, namespaced |
+//! | `namespace`, `labels` | what keeps records of different users apart, and their labels |
 //! | `filter` | containerd's filter language over everything that is listed |
 //! | `content`, `snapshot`, `image`, `lease`, `gc` | image data and who keeps it alive |
 //! | `task` | shims and the tasks in them |
@@ -19,7 +20,9 @@ pub mod filter;
 pub mod gc;
 pub mod ids;
 pub mod image;
+pub mod labels;
 pub mod lease;
+pub mod namespace;
 pub mod netns;
 pub mod plugin;
 pub mod record;

@@ -105,6 +105,10 @@ pub trait Read {
     fn scan(&self, bucket: &Bucket) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
     /// Every known bucket whose name starts with `prefix`.
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError>;
+    /// Whether the bucket has no keys: a bucket stays known when its last key goes.
+    fn is_empty(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        Ok(self.scan(bucket)?.is_empty())
+    }
 }
 
 /// A change in progress: it reads its own writes and those of every change before it.

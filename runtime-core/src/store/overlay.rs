@@ -54,6 +54,13 @@ impl Read for Overlay<'_> {
         found.dedup();
         Ok(found)
     }
+
+    fn is_empty(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        if self.changes.contains_key(bucket) {
+            return Ok(self.scan(bucket)?.is_empty());
+        }
+        self.below.is_empty(bucket)
+    }
 }
 
 impl Write for Overlay<'_> {

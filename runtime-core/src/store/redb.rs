@@ -109,6 +109,10 @@ impl Read for RedbStore {
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError> {
         self.reader()?.buckets(prefix)
     }
+
+    fn is_empty(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        self.reader()?.is_empty(bucket)
+    }
 }
 
 impl Store for RedbStore {
@@ -164,6 +168,14 @@ impl Read for RedbView {
         let tables = self.0.list_tables().map_err(|error| access("list", prefix, error))?;
         Ok(names(tables, prefix))
     }
+
+    fn is_empty(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        match self.0.open_table(table(bucket)) {
+            Ok(table) => empty(&table, bucket),
+            Err(TableError::TableDoesNotExist(_)) => Ok(true),
+            Err(error) => Err(access("open", bucket.as_str(), error)),
+        }
+    }
 }
 
 fn pairs(
@@ -176,6 +188,13 @@ fn pairs(
         Ok((key.value().to_owned(), value.value().to_vec()))
     })
     .collect()
+}
+
+fn empty(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    bucket: &Bucket,
+) -> Result<bool, StoreError> {
+    Ok(table.first().map_err(|error| access("read", bucket.as_str(), error))?.is_none())
 }
 
 fn names(tables: impl Iterator<Item = impl TableHandle>, prefix: &str) -> Vec<Bucket> {
@@ -230,6 +249,15 @@ impl Read for RedbChange {
     fn buckets(&self, prefix: &str) -> Result<Vec<Bucket>, StoreError> {
         let tables = self.0.list_tables().map_err(|error| access("list", prefix, error))?;
         Ok(names(tables, prefix))
+    }
+
+    fn is_empty(&self, bucket: &Bucket) -> Result<bool, StoreError> {
+        if !self.known(bucket)? {
+            return Ok(true);
+        }
+        let table =
+            self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
+        empty(&table, bucket)
     }
 }
 

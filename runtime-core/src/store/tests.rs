@@ -54,6 +54,7 @@ fn apply_to_model(steps: &[Step], model: &mut Model) {
 fn contents(from: &(impl Read + ?Sized)) -> Model {
     let mut found = Model::new();
     for bucket in from.buckets("").unwrap() {
+        assert_eq!(from.is_empty(&bucket).unwrap(), from.scan(&bucket).unwrap().is_empty());
         for (key, value) in from.scan(&bucket).unwrap() {
             assert_eq!(from.get(&bucket, &key).unwrap().as_ref(), Some(&value));
             found.insert((bucket.clone(), key), value);
