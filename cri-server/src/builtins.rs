@@ -7,6 +7,7 @@ use crate::plugins;
 pub fn registrations() -> Vec<Registration> {
     vec![
         runtime_core::store::plugin::registration(),
+        runtime_core::events::plugin::registration(),
         runtime_core::content::plugin::registration(),
         runtime_core::snapshot::plugin::overlayfs(),
         runtime_core::lease::plugin::registration(),

@@ -25,7 +25,7 @@ pub enum IdError {
 }
 
 /// The rule of containerd's identifiers: alphanumeric words joined by single `.`, `-` or `_`.
-fn check_identifier(what: &'static str, value: &str) -> Result<(), IdError> {
+pub(crate) fn check_identifier(what: &'static str, value: &str) -> Result<(), IdError> {
     if value.is_empty() {
         return Err(IdError::Empty { what });
     }

@@ -7,6 +7,7 @@
 //! | `record` | container and sandbox records, namespaced |
 //! | `namespace`, `labels` | what keeps records of different users apart, and their labels |
 //! | `filter` | containerd's filter language over everything that is listed |
+//! | `events` | the exchange: who publishes, who listens |
 //! | `content`, `snapshot`, `image`, `lease`, `gc` | image data and who keeps it alive |
 //! | `task` | shims and the tasks in them |
 //! | `tasks` | the named group every async task is spawned through |
@@ -16,6 +17,7 @@
 pub mod clock;
 pub mod content;
 pub mod error;
+pub mod events;
 pub mod filter;
 pub mod gc;
 pub mod ids;

@@ -24,6 +24,7 @@ use crate::tasks::TaskGroup;
 /// Plugin types of containerd that this daemon fills.
 pub mod kinds {
     pub const METADATA: &str = "io.containerd.metadata.v1";
+    pub const EVENT: &str = "io.containerd.event.v1";
     pub const CONTENT: &str = "io.containerd.content.v1";
     pub const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
     pub const LEASE: &str = "io.containerd.lease.v1";
