@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime_api::uuid_of;
 use runtime_core::plugin::{self, NodePaths, PluginSettings, Plugins, Registration, StatusState};
 use runtime_core::state::{self, StateError};
 use runtime_core::tasks::TaskGroup;
@@ -14,6 +15,8 @@ use crate::builtins;
 use crate::config::{Config, Finding, Loaded, Problem, Schemas, Severity};
 use crate::serve::{self, ServeError};
 
+/// containerd's folder of the file with the daemon's uuid.
+const INTROSPECTION: &str = "io.containerd.grpc.v1.introspection";
 /// How long calls may take to end when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(6);
 /// How long its tasks may then take. Containers are none of them: they run on.
@@ -29,6 +32,8 @@ pub enum DaemonError {
     Plugins(#[from] plugin::StartError),
     #[error("cannot serve")]
     Serve(#[from] ServeError),
+    #[error("cannot keep the daemon's uuid")]
+    Uuid(#[source] std::io::Error),
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -92,7 +97,8 @@ impl Daemon {
         let listener = serve::bind(&node.address).await?;
         tracing::info!(address = %node.address.display(), "serving");
         let stop = Arc::new(Notify::new());
-        let serving = serve::serve(listener, &plugins, stop.clone().notified_owned());
+        let uuid = uuid_of(&node.root.join(INTROSPECTION)).map_err(DaemonError::Uuid)?;
+        let serving = serve::serve(listener, &plugins, &uuid, stop.clone().notified_owned());
         tokio::pin!(serving);
         tokio::select! {
             // Cancel-safe: pinned, and gone on with below.
@@ -102,6 +108,7 @@ impl Daemon {
         }
         tracing::info!("stopping; containers run on");
         stop.notify_one();
+        tasks.drain();
         // Calls under way get some time to end. Only then may the drivers they wait for go, and with a call still
         // there they do not: it must not be told that what it waits for is gone.
         match tokio::time::timeout(STOP_DEADLINE, serving).await {

@@ -1,11 +1,11 @@
-//! Every crate's plugin registrations, one line each.
+//! Every crate's plugin registrations, one line each; those of containerd's services together.
 
 use runtime_core::plugin::Registration;
 
 use crate::plugins;
 
 pub fn registrations() -> Vec<Registration> {
-    vec![
+    let mut all = vec![
         runtime_core::store::plugin::registration(),
         runtime_core::events::plugin::registration(),
         runtime_core::content::plugin::registration(),
@@ -16,5 +16,7 @@ pub fn registrations() -> Vec<Registration> {
         plugins::images::registration(),
         plugins::runtime::registration(),
         plugins::cri::registration(),
-    ]
+    ];
+    all.extend(plugins::api::registrations());
+    all
 }

@@ -19,4 +19,4 @@ mod streams;
 
 pub use app::{Builder, Daemon, DaemonError};
 pub use builtins::registrations;
-pub use serve::GrpcService;
+pub use runtime_api::GrpcService;

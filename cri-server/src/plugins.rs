@@ -1,5 +1,6 @@
-//! The CRI's own plugins: images, pods and the services that show both to a kubelet.
+//! Plugins of this crate: the CRI's images, pods and services, and containerd's services over the same core.
 
+pub(crate) mod api;
 pub(crate) mod cri;
 pub(crate) mod images;
 pub(crate) mod runtime;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime_api::{GrpcService, IntrospectionApi};
 use runtime_core::plugin::{Plugins, kinds};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -33,12 +34,6 @@ pub enum ServeError {
     Nothing,
     #[error("the gRPC server failed")]
     Transport(#[source] tonic::transport::Error),
-}
-
-/// A plugin of type `io.containerd.grpc.v1` exports one of these.
-pub trait GrpcService: Send + Sync + 'static {
-    /// Adds the services to those on the daemon's socket.
-    fn add_to(&self, routes: Routes) -> Routes;
 }
 
 /// Binds the socket anew. One that another daemon listens on is left alone; what a killed daemon's last child holds
@@ -77,13 +72,17 @@ fn bind_now(path: &Path) -> Result<UnixListener, ServeError> {
 pub(crate) async fn serve(
     listener: UnixListener,
     plugins: &Plugins,
+    uuid: &str,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let services = plugins.find_all::<Arc<dyn GrpcService>>(kinds::GRPC);
     if services.is_empty() {
         return Err(ServeError::Nothing);
     }
-    let routes = services.iter().fold(Routes::default(), |routes, service| service.add_to(routes));
+    let introspection: Arc<dyn GrpcService> =
+        Arc::new(IntrospectionApi { plugins: plugins.statuses.as_slice().into(), uuid: uuid.to_owned() });
+    let services = services.into_iter().chain([introspection]);
+    let routes = services.fold(Routes::default(), |routes, service| service.add_to(routes));
     Server::builder()
         .add_routes(routes)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)

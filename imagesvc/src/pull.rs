@@ -13,9 +13,10 @@ mod once;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use runtime_core::content::{ContentError, Descriptor, Labels};
+use runtime_core::content::{ContentError, Descriptor};
 use runtime_core::ids::{Digest, LeaseId, Namespace, SnapshotKey};
 use runtime_core::image::NewImage;
+use runtime_core::labels::{LabelChange, Labels};
 use tokio_util::sync::CancellationToken;
 
 pub use error::PullError;
@@ -199,8 +200,9 @@ impl Pull<'_> {
     ) -> Result<(), PullError> {
         let parts = &self.puller.parts;
         let label = async |digest: &Digest, labels: Labels| {
-            let labelled = parts.content.label(&self.puller.namespace, digest, labels).await;
-            labelled.map_err(|source| self.content(source))
+            let labelled =
+                parts.content.label(&self.puller.namespace, digest, LabelChange::Merge(labels)).await;
+            labelled.map(drop).map_err(|source| self.content(source))
         };
         debug_assert!(manifest.way.first().is_none_or(|first| first == target));
         let below = manifest.way.iter().skip(1).chain([&manifest.own]);

@@ -86,6 +86,7 @@ async fn layers_are_merged_with_whiteouts_by_overlayfs() {
         key: SnapshotKey::parse("container").unwrap(),
         parent: resolved.chain_id.map(Into::into),
         labels: Default::default(),
+        lease: None,
     };
     let mounts = node.parts.snapshotter.prepare(&Namespace::k8s(), new).await.unwrap();
     let root = tempfile::tempdir().unwrap();
@@ -264,7 +265,11 @@ async fn a_zstd_layer_that_was_begun_is_finished_by_a_real_registry() {
     );
     registry.push_manifest("app", "1", image::MANIFEST, &manifest).await;
     let node = Node::open(folder.path(), Config::default()).await;
-    let mut begun = node.parts.content.ingest(&Namespace::k8s(), &format!("layer-{layer_digest}")).unwrap();
+    let mut begun = node
+        .parts
+        .content
+        .ingest(runtime_core::content::NewContent::new(&Namespace::k8s(), &format!("layer-{layer_digest}")))
+        .unwrap();
     begun.write(&packed[..packed.len() / 2]).unwrap();
     drop(begun);
     assert_eq!(node.pull(&format!("{}/app:1", registry.address)).await.unwrap(), config_digest);

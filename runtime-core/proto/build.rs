@@ -35,7 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".containerd.types.transfer.RegistryResolver",
     ]);
     config.include_file("tree.rs");
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    const GRPC: &str = "#[cfg(feature = \"grpc\")]";
+    tonic_prost_build::configure()
+        .client_mod_attribute(".", GRPC)
+        .server_mod_attribute(".", GRPC)
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

@@ -16,6 +16,16 @@ impl Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    fn from(at: SystemTime) -> Self {
+        let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        Self(match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => nanos(since),
+            Err(before) => nanos(before.duration()).saturating_neg(),
+        })
+    }
+}
+
 /// Where the daemon takes the time from.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -28,8 +38,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the door that others are sent to")]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        SystemTime::now().into()
     }
 }
 

@@ -4,6 +4,7 @@
 mod ingest;
 mod local;
 pub mod plugin;
+mod progress;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,7 +20,9 @@ pub use crate::labels::Labels;
 
 use crate::clock::Timestamp;
 use crate::error::ErrorKind;
-use crate::ids::{Digest, Namespace};
+use crate::ids::{Digest, LeaseId, Namespace};
+use crate::labels::{LabelChange, LabelError};
+use crate::lease::LeaseError;
 use crate::store::StoreError;
 use crate::store::record::Record;
 
@@ -56,10 +59,57 @@ pub struct Blob {
     pub size: u64,
 }
 
+/// Content that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewContent {
+    pub namespace: Namespace,
+    /// What the writer calls it; one writer at a time has it.
+    pub reference: String,
+    /// Bytes it will have, 0 if the writer does not know.
+    pub total: u64,
+    pub expected: Option<Digest>,
+    /// Holds the content from the moment it is there.
+    pub lease: Option<LeaseId>,
+}
+
+impl NewContent {
+    pub fn new(namespace: &Namespace, reference: &str) -> Self {
+        let (namespace, reference) = (namespace.clone(), reference.to_owned());
+        Self { namespace, reference, total: 0, expected: None, lease: None }
+    }
+}
+
+/// How far content on its way in has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestStatus {
+    pub reference: String,
+    pub offset: u64,
+    pub total: u64,
+    pub expected: Option<Digest>,
+    pub started_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
     #[error("content {digest} does not exist")]
     NotFound { digest: Digest },
+    #[error("content {digest} exists already")]
+    Exists { digest: Digest },
+    #[error("ingest {reference:?} does not exist")]
+    NoIngest { reference: String },
+    #[error("failed to label content {digest}")]
+    Label {
+        digest: Digest,
+        #[source]
+        source: LabelError,
+    },
+    #[error("failed to hold content {digest}")]
+    Lease {
+        digest: Digest,
+        #[source]
+        source: LeaseError,
+    },
     #[error("the bytes of content {digest} are missing on disk")]
     Vanished { digest: Digest },
     #[error("content {digest} has {size} bytes, more than the {limit} that its kind may have")]
@@ -84,7 +134,10 @@ pub enum ContentError {
 impl ContentError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::NoIngest { .. } => ErrorKind::NotFound,
+            Self::Exists { .. } => ErrorKind::AlreadyExists,
+            Self::Label { source, .. } => source.kind(),
+            Self::Lease { source, .. } => source.kind(),
             Self::Vanished { .. } | Self::WrongDigest { .. } | Self::WrongSize { .. } => ErrorKind::DataLoss,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::Busy { .. } => ErrorKind::Unavailable,
@@ -106,12 +159,25 @@ pub trait Content: Send + Sync + 'static {
 
     fn open(&self, namespace: &Namespace, digest: &Digest) -> Result<Blob, ContentError>;
 
-    /// The only writer of `reference`, behind whatever an earlier writer of it has left. Blocks: it hashes that.
-    fn ingest(&self, namespace: &Namespace, reference: &str) -> Result<Ingest, ContentError>;
+    /// The only writer of its reference, behind whatever an earlier writer of it has left. Blocks: it hashes that.
+    /// Content that is there already is not written again: with `expected` in the namespace it exists, and bytes
+    /// that another namespace has are taken from there.
+    fn ingest(&self, new: NewContent) -> Result<Ingest, ContentError>;
 
-    /// Sets labels; an empty value removes one.
-    async fn label(&self, namespace: &Namespace, digest: &Digest, labels: Labels)
-    -> Result<(), ContentError>;
+    fn ingest_status(&self, namespace: &Namespace, reference: &str) -> Result<IngestStatus, ContentError>;
+
+    fn ingest_statuses(&self, namespace: &Namespace) -> Result<Vec<IngestStatus>, ContentError>;
+
+    /// Forgets what was written under `reference`, unless somebody is writing.
+    fn abort(&self, namespace: &Namespace, reference: &str) -> Result<(), ContentError>;
+
+    /// Changes the labels. Returns the record as it is then.
+    async fn label(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        change: LabelChange,
+    ) -> Result<BlobRecord, ContentError>;
 
     /// Takes the record away; the bytes follow when no namespace has one.
     async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<(), ContentError>;

@@ -7,6 +7,7 @@
 
 mod envelope;
 mod error;
+mod feed;
 mod fields;
 pub mod plugin;
 mod queue;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use envelope::{Envelope, Topic};
 pub use error::{PublishError, SubscribeError, SubscriptionError, TopicError};
+pub use feed::Feed;
 
 use crate::clock::{SharedClock, Timestamp};
 use crate::filter::Filters;
@@ -50,6 +52,11 @@ impl Exchange {
             event,
         };
         self.send(envelope)
+    }
+
+    /// Whether anybody listens.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        !self.subscribers.known().by_id.is_empty()
     }
 
     /// Sends an event on behalf of someone else, such as a shim, with the time that it says.

@@ -166,6 +166,7 @@ impl Mark {
 
     fn reached(&self, graph: &Graph, from: &dyn Read) -> Result<HashSet<Resource>, StoreError> {
         let mut pending = graph.labelled_roots.clone();
+        // Every image is a root, so that a lease on one adds nothing.
         for image in Self::all(&Table::<ImageRecord>::new(&self.namespace), from)? {
             pending.push(Resource::Content(image.target.digest));
             pending.extend(edges_of(&image.labels));
@@ -197,6 +198,8 @@ impl Mark {
             match node {
                 Resource::Content(digest) => garbage.blobs.push(digest),
                 Resource::Snapshot { snapshotter, key } => garbage.snapshots.push((snapshotter, key)),
+                // Never nodes of the graph: images are roots, ingests end by their age.
+                Resource::Image(_) | Resource::Ingest(_) => {}
             }
         }
         Ok(garbage)

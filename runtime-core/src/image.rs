@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{SharedClock, Timestamp};
 use crate::content::{Descriptor, Labels};
 use crate::error::ErrorKind;
-use crate::ids::Namespace;
+use crate::ids::{Digest, LeaseId, Namespace};
+use crate::labels::{self, LabelError};
+use crate::lease::{LeaseError, Resource, hold};
 use crate::store::record::{Listing, Record, Table};
 use crate::store::{SharedStore, StoreError};
 
@@ -41,6 +43,20 @@ pub enum ImageRecordError {
     NotFound { name: String },
     #[error("image record {name:?} exists already")]
     Exists { name: String },
+    #[error("image record {name:?} stands for {found}, not for {expected}")]
+    OtherTarget { name: String, expected: Digest, found: Digest },
+    #[error("failed to label image record {name:?}")]
+    Label {
+        name: String,
+        #[source]
+        source: LabelError,
+    },
+    #[error("failed to hold image record {name:?}")]
+    Lease {
+        name: String,
+        #[source]
+        source: LeaseError,
+    },
     #[error("metadata of images")]
     Store(#[from] StoreError),
 }
@@ -50,6 +66,9 @@ impl ImageRecordError {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::AlreadyExists,
+            Self::OtherTarget { .. } => ErrorKind::FailedPrecondition,
+            Self::Label { source, .. } => source.kind(),
+            Self::Lease { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
         }
     }
@@ -75,25 +94,75 @@ impl Images {
         Ok(Table::<ImageRecord>::new(namespace).list(&*self.store)?)
     }
 
-    pub async fn create(&self, namespace: &Namespace, image: NewImage) -> Result<(), ImageRecordError> {
-        let (table, now) = (Table::<ImageRecord>::new(namespace), self.clock.now());
+    /// Adds the record and has `lease` hold it too. Returns it as it is kept.
+    pub async fn create(
+        &self,
+        namespace: &Namespace,
+        image: NewImage,
+        lease: Option<LeaseId>,
+    ) -> Result<ImageRecord, ImageRecordError> {
+        let now = self.clock.now();
+        let record = checked(record_of(image, now, now))?;
+        let (table, namespace) = (Table::<ImageRecord>::new(namespace), namespace.clone());
         self.store
             .write(move |change| {
-                if table.get(change, &image.name)?.is_some() {
-                    return Err(ImageRecordError::Exists { name: image.name });
+                let name = record.name.clone();
+                if change.get(table.bucket(), &name)?.is_some() {
+                    return Err(ImageRecordError::Exists { name });
                 }
-                Ok(table.put(change, &record_of(image, now, now))?)
+                table.put(change, &record)?;
+                hold(change, &namespace, lease.as_ref(), Resource::Image(name.clone()))
+                    .map_err(|source| ImageRecordError::Lease { name, source })?;
+                Ok(record)
             })
             .await
     }
 
-    /// Replaces target and labels of a record that exists.
-    pub async fn update(&self, namespace: &Namespace, image: NewImage) -> Result<(), ImageRecordError> {
-        let (table, now) = (Table::<ImageRecord>::new(namespace), self.clock.now());
+    /// Changes the record by `edit`, which sees it as it is then. Returns it as it is kept.
+    pub async fn edit<F>(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        edit: F,
+    ) -> Result<ImageRecord, ImageRecordError>
+    where
+        F: FnOnce(&mut ImageRecord) + Send + 'static,
+    {
+        let (table, name, now) = (Table::<ImageRecord>::new(namespace), name.to_owned(), self.clock.now());
         self.store
-            .write(move |change| match table.get(change, &image.name)? {
-                Some(old) => Ok(table.put(change, &record_of(image, old.created_at, now))?),
-                None => Err(ImageRecordError::NotFound { name: image.name }),
+            .write(move |change| {
+                let Some(old) = table.get(change, &name)? else {
+                    return Err(ImageRecordError::NotFound { name });
+                };
+                let created_at = old.created_at;
+                let mut new = old;
+                edit(&mut new);
+                let new = checked(ImageRecord { name, created_at, updated_at: now, ..new })?;
+                table.put(change, &new)?;
+                Ok(new)
+            })
+            .await
+    }
+
+    /// Deletes one name, if it still stands for what the caller thinks.
+    pub async fn delete(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        expected: Option<Digest>,
+    ) -> Result<(), ImageRecordError> {
+        let (table, name) = (Table::<ImageRecord>::new(namespace), name.to_owned());
+        self.store
+            .write(move |change| {
+                let Some(record) = table.get(change, &name)? else {
+                    return Err(ImageRecordError::NotFound { name });
+                };
+                if let Some(expected) = expected.filter(|expected| *expected != record.target.digest) {
+                    let found = record.target.digest;
+                    return Err(ImageRecordError::OtherTarget { name, expected, found });
+                }
+                table.delete(change, &name);
+                Ok(())
             })
             .await
     }
@@ -135,6 +204,14 @@ impl Images {
             })
             .await
     }
+}
+
+/// Labels are short, and those without a value are not kept.
+fn checked(mut record: ImageRecord) -> Result<ImageRecord, ImageRecordError> {
+    labels::validate(&record.labels)
+        .map_err(|source| ImageRecordError::Label { name: record.name.clone(), source })?;
+    record.labels.retain(|_, value| !value.is_empty());
+    Ok(record)
 }
 
 fn record_of(image: NewImage, created_at: Timestamp, updated_at: Timestamp) -> ImageRecord {

@@ -34,6 +34,33 @@ impl LabelError {
     }
 }
 
+/// A change of labels. A label with an empty value is taken away: containerd keeps none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabelChange {
+    /// These and no others.
+    Replace(Labels),
+    /// These, and the others as they are.
+    Merge(Labels),
+}
+
+impl LabelChange {
+    /// What is sent, to be looked at before it is applied.
+    pub fn labels(&self) -> &Labels {
+        match self {
+            Self::Replace(labels) | Self::Merge(labels) => labels,
+        }
+    }
+
+    pub fn apply(self, current: Labels) -> Labels {
+        let mut labels = match self {
+            Self::Replace(labels) => labels,
+            Self::Merge(labels) => current.into_iter().chain(labels).collect(),
+        };
+        labels.retain(|_, value| !value.is_empty());
+        labels
+    }
+}
+
 /// Any text may be a key or a value, as long as it is short.
 pub fn validate(labels: &Labels) -> Result<(), LabelError> {
     for (key, value) in labels {

@@ -12,14 +12,22 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::content::Labels;
 use crate::error::ErrorKind;
 use crate::ids::{Digest, LeaseId, Namespace, SnapshotKey};
+use crate::labels::{self, LabelError};
 use crate::store::record::{Record, Table};
-use crate::store::{SharedStore, StoreError};
+use crate::store::{SharedStore, StoreError, Write};
 
 /// Something that can be held.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Resource {
     Content(Digest),
-    Snapshot { snapshotter: String, key: SnapshotKey },
+    Snapshot {
+        snapshotter: String,
+        key: SnapshotKey,
+    },
+    /// The name of an image record.
+    Image(String),
+    /// The reference of content on its way in.
+    Ingest(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +55,12 @@ pub enum LeaseError {
     NotFound { id: LeaseId },
     #[error("lease {id} exists already")]
     Exists { id: LeaseId },
+    #[error("failed to label lease {id}")]
+    Label {
+        id: LeaseId,
+        #[source]
+        source: LabelError,
+    },
     #[error("metadata of leases")]
     Store(#[from] StoreError),
 }
@@ -56,6 +70,7 @@ impl LeaseError {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::AlreadyExists,
+            Self::Label { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
         }
     }
@@ -77,9 +92,11 @@ impl Leases {
         &self,
         namespace: &Namespace,
         id: LeaseId,
-        labels: Labels,
+        mut labels: Labels,
         expires_at: Option<Timestamp>,
-    ) -> Result<(), LeaseError> {
+    ) -> Result<LeaseRecord, LeaseError> {
+        labels::validate(&labels).map_err(|source| LeaseError::Label { id: id.clone(), source })?;
+        labels.retain(|_, value| !value.is_empty());
         let record =
             LeaseRecord { id, labels, created_at: self.clock.now(), expires_at, resources: BTreeSet::new() };
         let table = Table::<LeaseRecord>::new(namespace);
@@ -88,7 +105,8 @@ impl Leases {
                 if table.get(change, record.key())?.is_some() {
                     return Err(LeaseError::Exists { id: record.id });
                 }
-                Ok(table.put(change, &record)?)
+                table.put(change, &record)?;
+                Ok(record)
             })
             .await
     }
@@ -112,13 +130,33 @@ impl Leases {
             .await
     }
 
-    /// Gives up the lease; one that is gone already is no error.
-    pub async fn delete(&self, namespace: &Namespace, id: &LeaseId) -> Result<(), LeaseError> {
+    /// Holds `resource` no more; it is not an error that it was not held.
+    pub async fn release(
+        &self,
+        namespace: &Namespace,
+        id: &LeaseId,
+        resource: Resource,
+    ) -> Result<(), LeaseError> {
         let (table, id) = (Table::<LeaseRecord>::new(namespace), id.clone());
         self.store
             .write(move |change| {
+                let Some(mut record) = table.get(change, id.as_str())? else {
+                    return Err(LeaseError::NotFound { id });
+                };
+                record.resources.remove(&resource);
+                Ok(table.put(change, &record)?)
+            })
+            .await
+    }
+
+    /// Gives up the lease; false when it is gone already.
+    pub async fn delete(&self, namespace: &Namespace, id: &LeaseId) -> Result<bool, LeaseError> {
+        let (table, id) = (Table::<LeaseRecord>::new(namespace), id.clone());
+        self.store
+            .write(move |change| {
+                let there = change.get(table.bucket(), id.as_str())?.is_some();
                 table.delete(change, id.as_str());
-                Ok(())
+                Ok(there)
             })
             .await
     }
@@ -140,7 +178,30 @@ impl Leases {
             .await
     }
 
+    pub fn get(&self, namespace: &Namespace, id: &LeaseId) -> Result<LeaseRecord, LeaseError> {
+        let found = Table::<LeaseRecord>::new(namespace).get(&*self.store, id.as_str())?;
+        found.ok_or_else(|| LeaseError::NotFound { id: id.clone() })
+    }
+
     pub fn list(&self, namespace: &Namespace) -> Result<Vec<LeaseRecord>, LeaseError> {
         Ok(Table::<LeaseRecord>::new(namespace).list(&*self.store)?.records)
     }
+}
+
+/// Has the lease of a call hold what the call makes, in the same change. Without a lease there is nothing to do.
+pub fn hold(
+    change: &mut dyn Write,
+    namespace: &Namespace,
+    lease: Option<&LeaseId>,
+    resource: Resource,
+) -> Result<(), LeaseError> {
+    let Some(id) = lease else { return Ok(()) };
+    let table = Table::<LeaseRecord>::new(namespace);
+    let Some(mut record) = table.get(change, id.as_str())? else {
+        return Err(LeaseError::NotFound { id: id.clone() });
+    };
+    if record.resources.insert(resource) {
+        table.put(change, &record)?;
+    }
+    Ok(())
 }

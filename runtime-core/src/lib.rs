@@ -15,6 +15,7 @@
 //! Nothing here knows gRPC codes or CRI types.
 
 pub mod clock;
+pub mod container;
 pub mod content;
 pub mod error;
 pub mod events;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::BlobRecord;
 use crate::error::ErrorKind;
 use crate::ids::Namespace;
-use crate::labels::{self, LabelError, Labels};
+use crate::labels::{self, LabelChange, LabelError, Labels};
 use crate::snapshot::SnapshotRecord;
 use crate::store::record::{Listing, Record, Table};
 use crate::store::{Bucket, Read, SharedStore, StoreError, Write};
@@ -57,32 +57,6 @@ impl NamespaceError {
             Self::Label { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
         }
-    }
-}
-
-/// A change of labels. A label with an empty value is taken away: containerd keeps none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LabelChange {
-    /// These and no others.
-    Replace(Labels),
-    /// These, and the others as they are.
-    Merge(Labels),
-}
-
-impl LabelChange {
-    fn labels(&self) -> &Labels {
-        match self {
-            Self::Replace(labels) | Self::Merge(labels) => labels,
-        }
-    }
-
-    fn apply(self, current: Labels) -> Labels {
-        let mut labels = match self {
-            Self::Replace(labels) => labels,
-            Self::Merge(labels) => current.into_iter().chain(labels).collect(),
-        };
-        labels.retain(|_, value| !value.is_empty());
-        labels
     }
 }
 

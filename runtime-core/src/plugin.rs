@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 pub use config::{ConfigProblem, PluginConfig};
-pub use exports::Exports;
+pub use exports::{Exports, Facts};
 pub use graph::GraphError;
 pub use start::{PluginSettings, Plugins, StartError, Status, StatusState, start};
 

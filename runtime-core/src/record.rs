@@ -59,6 +59,21 @@ pub struct ContainerRecord {
     pub updated_at: Timestamp,
 }
 
+/// Extensions under such names are those of a driver in this daemon, such as the CRI's.
+pub const DRIVER_EXTENSIONS: &str = "io.orlop.";
+
+impl ContainerRecord {
+    /// The extensions of the driver that keeps this container, if one does.
+    pub fn driver_extensions(&self) -> impl Iterator<Item = (&String, &TypedValue)> {
+        self.extensions.iter().filter(|(name, _)| name.starts_with(DRIVER_EXTENSIONS))
+    }
+
+    /// Whether a driver makes and removes this container itself.
+    pub fn is_owned(&self) -> bool {
+        self.driver_extensions().next().is_some()
+    }
+}
+
 impl Record for ContainerRecord {
     const BUCKET: &'static str = "containers";
     const VERSION: u32 = 1;

@@ -23,7 +23,9 @@ pub use overlayfs::Overlayfs;
 use crate::clock::Timestamp;
 use crate::content::Labels;
 use crate::error::ErrorKind;
-use crate::ids::{Namespace, SnapshotKey};
+use crate::ids::{LeaseId, Namespace, SnapshotKey};
+use crate::labels::{LabelChange, LabelError};
+use crate::lease::LeaseError;
 use crate::store::record::{Record, Table};
 use crate::store::{Bucket, StoreError};
 
@@ -92,6 +94,23 @@ pub struct NewSnapshot {
     /// A committed snapshot; none for an empty root.
     pub parent: Option<SnapshotKey>,
     pub labels: Labels,
+    /// Holds it from the first moment.
+    pub lease: Option<LeaseId>,
+}
+
+/// What an active snapshot becomes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub name: SnapshotKey,
+    pub labels: Labels,
+    /// Holds it from the first moment.
+    pub lease: Option<LeaseId>,
+}
+
+impl Commit {
+    pub fn as_name(name: SnapshotKey) -> Self {
+        Self { name, labels: Labels::new(), lease: None }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +134,18 @@ pub enum SnapshotError {
         #[source]
         source: io::Error,
     },
+    #[error("failed to label snapshot {key}")]
+    Label {
+        key: SnapshotKey,
+        #[source]
+        source: LabelError,
+    },
+    #[error("failed to hold snapshot {key}")]
+    Lease {
+        key: SnapshotKey,
+        #[source]
+        source: LeaseError,
+    },
     #[error("metadata of snapshots")]
     Store(#[from] StoreError),
 }
@@ -132,6 +163,8 @@ impl SnapshotError {
                 ErrorKind::ResourceExhausted
             }
             Self::Io { .. } => ErrorKind::Internal,
+            Self::Label { source, .. } => source.kind(),
+            Self::Lease { source, .. } => source.kind(),
             Self::Store(source) => source.kind(),
         }
     }
@@ -157,14 +190,21 @@ pub trait Snapshotter: Send + Sync + 'static {
 
     async fn view(&self, namespace: &Namespace, new: NewSnapshot) -> Result<Vec<Mount>, SnapshotError>;
 
-    /// Freezes the active snapshot `key` under `name`, its data durable first. `key` is gone afterwards.
+    /// Freezes the active snapshot `key` under another name, its data durable first. `key` is gone afterwards.
     async fn commit(
         &self,
         namespace: &Namespace,
         key: &SnapshotKey,
-        name: SnapshotKey,
-        labels: Labels,
+        commit: Commit,
     ) -> Result<(), SnapshotError>;
+
+    /// Changes the labels and nothing else. Returns the record as it is then.
+    async fn relabel(
+        &self,
+        namespace: &Namespace,
+        key: &SnapshotKey,
+        change: LabelChange,
+    ) -> Result<SnapshotRecord, SnapshotError>;
 
     async fn remove(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<(), SnapshotError>;
 

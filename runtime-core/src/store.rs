@@ -128,6 +128,25 @@ pub struct Verdict {
 /// One change, run on the writer thread. [`Store::write`](trait.Store.html#method.write) builds these.
 pub type Change = Box<dyn FnOnce(&mut dyn Write) -> Verdict + Send>;
 
+/// A record that a change has written or, with nothing after, taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub bucket: Bucket,
+    pub key: String,
+    pub before: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
+}
+
+/// Hears of every change once it is durable, before its caller does, in the order of the changes.
+///
+/// It is called on the writer thread: it must not write, nor wait.
+pub trait Observer: Send + Sync + 'static {
+    /// Whether anybody would hear; values are not looked up for nobody.
+    fn wants(&self) -> bool;
+    /// All records of one change.
+    fn committed(&self, change: Vec<Changed>);
+}
+
 /// The metadata store. [`RedbStore`] is the one implementation.
 pub trait Store: Read + Send + Sync + 'static {
     /// A view that later changes do not touch.

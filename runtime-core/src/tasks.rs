@@ -15,6 +15,7 @@ use tracing::Instrument;
 #[derive(Clone, Debug, Default)]
 pub struct TaskGroup {
     tracker: TaskTracker,
+    draining: CancellationToken,
     stopping: CancellationToken,
 }
 
@@ -43,13 +44,24 @@ impl TaskGroup {
         self.spawn(name, async move { stopping.run_until_cancelled(future).await })
     }
 
-    /// Fires when the daemon begins to stop.
+    /// Fires when the daemon takes no more calls and waits for those under way: a stream without an end ends then.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Fires when no call is under way any more.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
+    /// Fires [`TaskGroup::draining`].
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
     /// Tells every task to end and waits at most `limit` for them. True when all have ended.
     pub async fn stop(&self, limit: Duration) -> bool {
+        self.draining.cancel();
         self.stopping.cancel();
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()

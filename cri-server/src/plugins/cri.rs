@@ -6,17 +6,14 @@ use cri_proto::v1::image_service_server::ImageServiceServer;
 use cri_proto::v1::runtime_service_server::RuntimeServiceServer;
 use imagesvc::ImageService;
 use pod_sandbox::PodService;
+use runtime_api::{GrpcService, MAX_MESSAGE};
 use runtime_core::plugin::{Exports, InitContext, InitError, Registration, kinds};
 use streaming::Server;
 use tonic::service::Routes;
 
 use crate::config::StreamsConfig;
 use crate::cri::Cri;
-use crate::serve::GrpcService;
 use crate::streams::ContainerStreams;
-
-/// What a kubelet sends and takes at most, in bytes.
-const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 pub(crate) fn registration() -> Registration {
     Registration::new(kinds::GRPC, "cri", &[kinds::CRI], init)

@@ -1,7 +1,7 @@
 //! Bringing blobs in: held by the lease first, then fetched from host after host until one gives the right bytes.
 
 use futures_util::StreamExt;
-use runtime_core::content::{ContentError, Descriptor, Ingest, Labels};
+use runtime_core::content::{ContentError, Descriptor, Ingest, Labels, NewContent};
 use runtime_core::ids::Digest;
 use runtime_core::lease::Resource;
 use tokio::sync::mpsc;
@@ -58,7 +58,8 @@ impl Pull<'_> {
             let (content, namespace) = (content.clone(), namespace.clone());
             let (digest, bytes, labels) = (digest.clone(), bytes.clone(), self.source_label());
             self.blocking(move || {
-                let mut ingest = content.ingest(&namespace, &format!("manifest-{digest}"))?;
+                let mut ingest =
+                    content.ingest(NewContent::new(&namespace, &format!("manifest-{digest}")))?;
                 ingest.reset()?;
                 ingest.write(&bytes)?;
                 ingest.commit(&digest, Some(bytes.len() as u64), labels)
@@ -129,7 +130,8 @@ impl Pull<'_> {
     ) -> Result<(), AttemptError> {
         let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
         let name = format!("layer-{}", blob.digest);
-        let opened = tokio::task::spawn_blocking(move || content.ingest(&namespace, &name)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || content.ingest(NewContent::new(&namespace, &name))).await;
         let mut ingest = opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
         course.resumed = ingest.offset() > 0;
         if ingest.offset() < blob.size || blob.size == 0 {

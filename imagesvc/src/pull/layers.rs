@@ -4,10 +4,11 @@
 use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::{self, StreamExt};
-use runtime_core::content::{Descriptor, Labels};
+use runtime_core::content::Descriptor;
 use runtime_core::ids::{ChainId, Digest, SnapshotKey};
+use runtime_core::labels::{LabelChange, Labels};
 use runtime_core::lease::Resource;
-use runtime_core::snapshot::{Kind, NewSnapshot, SnapshotError};
+use runtime_core::snapshot::{Commit, Kind, NewSnapshot, SnapshotError};
 use tokio::sync::mpsc;
 
 use super::{Pull, PullError, PulledManifest, random};
@@ -105,7 +106,7 @@ impl Pull<'_> {
         let resource = Resource::Snapshot { snapshotter: snapshotter.name().to_owned(), key: key.clone() };
         self.hold(vec![resource]).await?;
         let labels = Labels::from([(SNAPSHOT_REF_LABEL.to_owned(), step.chain.to_string())]);
-        let new = NewSnapshot { key: key.clone(), parent: step.parent.clone(), labels };
+        let new = NewSnapshot { key: key.clone(), parent: step.parent.clone(), labels, lease: None };
         let mounts = snapshotter.prepare(namespace, new).await;
         let mounts = mounts.map_err(|source| self.snapshot_error(step, source))?;
         let target = Target::of_mounts(&mounts).map_err(|source| self.unpack_error(step, source))?;
@@ -148,10 +149,12 @@ impl Pull<'_> {
     async fn commit(&self, step: &Step<'_>, key: &SnapshotKey) -> Result<(), PullError> {
         let (snapshotter, namespace) = (&self.puller.parts.snapshotter, &self.puller.namespace);
         let labels = Labels::from([(SNAPSHOT_REF_LABEL.to_owned(), step.chain.to_string())]);
-        let committed = snapshotter.commit(namespace, key, step.chain.clone().into(), labels).await;
+        let commit = Commit { name: step.chain.clone().into(), labels, lease: None };
+        let committed = snapshotter.commit(namespace, key, commit).await;
         committed.map_err(|source| self.snapshot_error(step, source))?;
-        let uncompressed = Labels::from([(UNCOMPRESSED_LABEL.to_owned(), step.diff_id.to_string())]);
+        let uncompressed =
+            LabelChange::Merge([(UNCOMPRESSED_LABEL.to_owned(), step.diff_id.to_string())].into());
         let labelled = self.puller.parts.content.label(namespace, &step.layer.digest, uncompressed).await;
-        labelled.map_err(|source| self.content(source))
+        labelled.map(drop).map_err(|source| self.content(source))
     }
 }

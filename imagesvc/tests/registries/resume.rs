@@ -171,7 +171,11 @@ async fn a_wrong_beginning_is_fetched_again() {
     let (registry, digest) = registry(b"x", |_, layer, request| part(layer, request.from)).await;
     let folder = tempfile::tempdir().unwrap();
     let node = Node::open(folder.path(), quick()).await;
-    let mut ingest = node.parts.content.ingest(&Namespace::k8s(), &format!("layer-{digest}")).unwrap();
+    let mut ingest = node
+        .parts
+        .content
+        .ingest(runtime_core::content::NewContent::new(&Namespace::k8s(), &format!("layer-{digest}")))
+        .unwrap();
     ingest.write(&[b'?'; SENT]).unwrap();
     drop(ingest);
     node.pull(&format!("{}/app:1", registry.address)).await.unwrap();

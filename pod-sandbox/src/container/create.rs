@@ -214,6 +214,7 @@ async fn make(
         key: view.snapshot_key.clone(),
         parent: Some(view.image.chain_id.clone().into()),
         labels: BTreeMap::new(),
+        lease: None,
     };
     let mounts = services.snapshotter.prepare(&Namespace::k8s(), new).await.map_err(snapshot_failed)?;
     let bundle = services.shims.make_bundle(view.id.as_str());

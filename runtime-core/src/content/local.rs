@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 
-use super::{Blob, BlobRecord, Content, ContentError, Ingest, Labels};
+use super::{Blob, BlobRecord, Content, ContentError, Ingest, IngestStatus, NewContent, progress};
 use crate::clock::SharedClock;
 use crate::ids::{Digest, Namespace};
+use crate::labels::{self, LabelChange};
 use crate::store::record::{Record, Table};
 use crate::store::{Bucket, Read, SharedStore, StoreError};
 
@@ -29,6 +31,12 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// A reference is any text: only its hash is a name.
+    pub(super) fn ingest_folder(&self, namespace: &Namespace, reference: &str) -> PathBuf {
+        let name = hex::encode(Sha256::digest(format!("{namespace}/{reference}")));
+        self.root.join("ingest").join(name)
     }
 }
 
@@ -101,17 +109,58 @@ impl Content for LocalContent {
         }
     }
 
-    fn ingest(&self, namespace: &Namespace, reference: &str) -> Result<Ingest, ContentError> {
-        let claim = Claim::take(&self.claimed, namespace, reference)?;
-        Ingest::open(self.shared.clone(), namespace, reference, claim)
+    fn ingest(&self, new: NewContent) -> Result<Ingest, ContentError> {
+        if let Some(digest) = &new.expected {
+            let known = Table::<BlobRecord>::new(&new.namespace).get(&*self.shared.store, digest.as_str())?;
+            if known.is_some() {
+                return Err(ContentError::Exists { digest: digest.clone() });
+            }
+        }
+        let claim = Claim::take(&self.claimed, &new.namespace, &new.reference)?;
+        Ingest::open(self.shared.clone(), new, claim)
+    }
+
+    fn ingest_status(&self, namespace: &Namespace, reference: &str) -> Result<IngestStatus, ContentError> {
+        let folder = self.shared.ingest_folder(namespace, reference);
+        match progress::read(&folder)? {
+            Some(found) if found.is_of(namespace) => Ok(found.status),
+            _ => Err(ContentError::NoIngest { reference: reference.to_owned() }),
+        }
+    }
+
+    fn ingest_statuses(&self, namespace: &Namespace) -> Result<Vec<IngestStatus>, ContentError> {
+        let folder = self.shared.root.join("ingest");
+        let entries = std::fs::read_dir(&folder).map_err(|source| ContentError::Io {
+            step: "list",
+            path: folder.clone(),
+            source,
+        })?;
+        let mut statuses = Vec::new();
+        for entry in entries.flatten() {
+            // One that ends while we look is none.
+            if let Some(found) = progress::read(&entry.path())?.filter(|found| found.is_of(namespace)) {
+                statuses.push(found.status);
+            }
+        }
+        statuses.sort_by(|one, other| one.reference.cmp(&other.reference));
+        Ok(statuses)
+    }
+
+    fn abort(&self, namespace: &Namespace, reference: &str) -> Result<(), ContentError> {
+        let _claim = Claim::take(&self.claimed, namespace, reference)?;
+        self.ingest_status(namespace, reference)?;
+        let path = self.shared.ingest_folder(namespace, reference);
+        std::fs::remove_dir_all(&path).map_err(|source| ContentError::Io { step: "remove", path, source })
     }
 
     async fn label(
         &self,
         namespace: &Namespace,
         digest: &Digest,
-        labels: Labels,
-    ) -> Result<(), ContentError> {
+        to: LabelChange,
+    ) -> Result<BlobRecord, ContentError> {
+        labels::validate(to.labels())
+            .map_err(|source| ContentError::Label { digest: digest.clone(), source })?;
         let (table, digest) = (Table::<BlobRecord>::new(namespace), digest.clone());
         let now = self.shared.clock.now();
         self.shared
@@ -120,10 +169,10 @@ impl Content for LocalContent {
                 let Some(mut record) = table.get(change, digest.as_str())? else {
                     return Err(ContentError::NotFound { digest });
                 };
-                record.labels.extend(labels);
-                record.labels.retain(|_, value| !value.is_empty());
+                record.labels = to.apply(record.labels);
                 record.updated_at = now;
-                Ok(table.put(change, &record)?)
+                table.put(change, &record)?;
+                Ok(record)
             })
             .await
     }

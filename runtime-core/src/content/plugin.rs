@@ -20,5 +20,5 @@ pub fn registration() -> Registration {
 fn init(context: &InitContext) -> Result<Exports, InitError> {
     let store = context.require::<SharedStore>(kinds::METADATA)?;
     let content: Arc<dyn Content> = Arc::new(LocalContent::open(&context.root, store, clock::system())?);
-    Ok(Exports::of(content))
+    Ok(Exports::of(content).telling("root", context.root.to_string_lossy()))
 }

@@ -23,6 +23,9 @@ type Field = (&'static str, u64, Kind);
 
 use Kind::{Flag, Labels, Message, Text};
 
+/// The events of images are in the package of their service.
+const PACKAGES: [&str; 2] = ["containerd.events.", "containerd.services.images.v1."];
+
 const RUNTIME: &[Field] = &[("name", 1, Text)];
 const TASK_IO: &[Field] =
     &[("stdin", 1, Text), ("stdout", 2, Text), ("stderr", 3, Text), ("terminal", 4, Flag)];
@@ -66,7 +69,8 @@ fn message(name: &str) -> Option<&'static [Field]> {
 /// The value at `path` of an event.
 pub(super) fn find<'a>(event: &'a TypedValue, path: &[&str]) -> Option<Cow<'a, str>> {
     // Some clients keep protobuf's prefix, `type.googleapis.com/`.
-    let name = event.type_url.rsplit('/').next()?.strip_prefix("containerd.events.")?;
+    let name = event.type_url.rsplit('/').next()?;
+    let name = PACKAGES.iter().find_map(|package| name.strip_prefix(package))?;
     find_in(&event.value, message(name)?, path).ok().flatten()
 }
 

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::clock;
-use crate::content::{Descriptor, LocalContent};
+use crate::content::{Descriptor, LocalContent, NewContent};
 use crate::ids::LeaseId;
 use crate::image::{Images, NewImage};
 use crate::lease::Leases;
-use crate::snapshot::{NewSnapshot, Overlayfs};
+use crate::snapshot::{Commit, NewSnapshot, Overlayfs};
 use crate::store::{Bucket, RedbStore};
 use crate::tasks::TaskGroup;
 
@@ -69,7 +69,7 @@ impl World {
     fn blob(&self, bytes: &str, labels: &[(&str, &str)]) -> Digest {
         use sha2::Digest as _;
         let digest = Digest::from_sha256(&sha2::Sha256::digest(bytes));
-        let mut ingest = self.content.ingest(&self.namespace, bytes).unwrap();
+        let mut ingest = self.content.ingest(NewContent::new(&self.namespace, bytes)).unwrap();
         ingest.write(bytes.as_bytes()).unwrap();
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         ingest.commit(&digest, None, labels).unwrap();
@@ -80,9 +80,9 @@ impl World {
         let mut parent = None;
         for name in names {
             let active = key(&format!("extract {name}"));
-            let new = NewSnapshot { key: active.clone(), parent, labels: Labels::new() };
+            let new = NewSnapshot { key: active.clone(), parent, labels: Labels::new(), lease: None };
             self.snapshotter.prepare(&self.namespace, new).await.unwrap();
-            self.snapshotter.commit(&self.namespace, &active, key(name), Labels::new()).await.unwrap();
+            self.snapshotter.commit(&self.namespace, &active, Commit::as_name(key(name))).await.unwrap();
             parent = Some(key(name));
         }
     }
@@ -90,7 +90,7 @@ impl World {
     async fn image(&self, name: &str, digest: &Digest) {
         let target = Descriptor { media_type: String::new(), digest: digest.clone(), size: 1 };
         let image = NewImage { name: name.to_owned(), target, labels: Labels::new() };
-        self.images.create(&self.namespace, image).await.unwrap();
+        self.images.create(&self.namespace, image, None).await.unwrap();
     }
 
     async fn collect(&self) -> (usize, usize) {
@@ -127,7 +127,8 @@ async fn leases_and_owners_keep_things_and_children_are_counted() {
     let world = world(vec![snapshot("container")]);
     world.layers(&["base"]).await;
     for name in ["container", "stray"] {
-        let new = NewSnapshot { key: key(name), parent: Some(key("base")), labels: Labels::new() };
+        let new =
+            NewSnapshot { key: key(name), parent: Some(key("base")), labels: Labels::new(), lease: None };
         world.snapshotter.prepare(&world.namespace, new).await.unwrap();
     }
     let leased = world.blob("leased", &[]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Exports, GraphError, InitContext, NodePaths, Registration, graph};
+use super::{Exports, Facts, GraphError, InitContext, NodePaths, Registration, graph};
 use crate::tasks::TaskGroup;
 
 /// What the daemon's configuration says about plugins.
@@ -44,6 +44,7 @@ pub struct Status {
     pub id: &'static str,
     pub requires: &'static [&'static str],
     pub state: StatusState,
+    pub facts: Facts,
 }
 
 /// Exports of everything started so far.
@@ -62,6 +63,11 @@ impl Started {
 }
 
 impl Started {
+    fn facts(&self, kind: &str, id: &str) -> Facts {
+        let started = self.plugins.iter().find(|(k, i, _)| *k == kind && *i == id);
+        started.map(|(_, _, exports)| exports.facts().clone()).unwrap_or_default()
+    }
+
     pub(super) fn find_all<T: Clone + Send + Sync + 'static>(&self, kind: &str) -> Vec<T> {
         let of_kind = self.plugins.iter().filter(|(k, _, _)| *k == kind);
         of_kind.filter_map(|(_, _, exports)| exports.get::<T>()).collect()
@@ -114,7 +120,9 @@ pub async fn start(
             }
             tracing::error!(plugin = uri, error = %crate::error::chain(&***source), "plugin did not start");
         }
+        let facts = plugins.started.facts(registration.kind, registration.id);
         plugins.statuses.push(Status {
+            facts,
             kind: registration.kind,
             id: registration.id,
             requires: registration.requires,

@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use folders::{ids_in, make_folder};
-use records::{chain, insert, recorded_ids, tables, take_out};
+use records::{chain, checked, held, insert, recorded_ids, tables, take_out};
 
-use super::{Kind, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table, usage};
+use super::{
+    Commit, Kind, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table, usage,
+};
 use crate::clock::SharedClock;
-use crate::content::Labels;
 use crate::ids::{Namespace, SnapshotKey};
+use crate::labels::LabelChange;
 use crate::store::SharedStore;
 use crate::tasks::TaskGroup;
 
@@ -117,9 +119,15 @@ impl Overlayfs {
         let folder = self.folder(id);
         make_folder(&folder, kind, parents.first().map(|parent| self.layer(*parent)).as_deref())
             .map_err(failed("make the folder", &folder))?;
-        let record = self.new_record(new, kind, id);
-        let table = table(namespace, NAME);
-        let written = self.store.write(move |change| insert(change, &table, record)).await;
+        let lease = new.lease.clone();
+        let record = self.new_record(new, kind, id)?;
+        let (table, held_in) = (table(namespace, NAME), namespace.clone());
+        let written = self.store.write(move |change| {
+            let key = record.key.clone();
+            insert(change, &table, record)?;
+            held(change, &held_in, lease.as_ref(), key)
+        });
+        let written = written.await;
         if let Err(error) = written {
             drop(std::fs::remove_dir_all(&folder));
             return Err(error);
@@ -127,19 +135,19 @@ impl Overlayfs {
         Ok(self.mounts_of(id, kind, &parents))
     }
 
-    fn new_record(&self, new: NewSnapshot, kind: Kind, id: u64) -> SnapshotRecord {
+    fn new_record(&self, new: NewSnapshot, kind: Kind, id: u64) -> Result<SnapshotRecord, SnapshotError> {
         let now = self.clock.now();
-        SnapshotRecord {
+        Ok(SnapshotRecord {
+            labels: checked(&new.key, new.labels)?,
             key: new.key,
             kind,
             id,
             parent: new.parent,
             children: 0,
-            labels: new.labels,
             created_at: now,
             updated_at: now,
             usage: None,
-        }
+        })
     }
 
     fn mounts_of(&self, id: u64, kind: Kind, parents: &[u64]) -> Vec<Mount> {
@@ -233,9 +241,10 @@ impl Snapshotter for Overlayfs {
         &self,
         namespace: &Namespace,
         key: &SnapshotKey,
-        name: SnapshotKey,
-        labels: Labels,
+        commit: Commit,
     ) -> Result<(), SnapshotError> {
+        let Commit { name, labels, lease } = commit;
+        let (labels, held_in) = (checked(&name, labels)?, namespace.clone());
         let record = self.stat(namespace, key)?;
         let usage = blocking("sync", self.layer(record.id), |layer| {
             rustix::fs::syncfs(std::fs::File::open(layer)?)?;
@@ -264,7 +273,27 @@ impl Snapshotter for Overlayfs {
                     usage: Some(usage),
                     ..record
                 };
-                Ok(table.put(change, &committed)?)
+                table.put(change, &committed)?;
+                held(change, &held_in, lease.as_ref(), committed.key)
+            })
+            .await
+    }
+
+    async fn relabel(
+        &self,
+        namespace: &Namespace,
+        key: &SnapshotKey,
+        change: LabelChange,
+    ) -> Result<SnapshotRecord, SnapshotError> {
+        checked(key, change.labels().clone())?;
+        let (table, key, now) = (table(namespace, NAME), key.clone(), self.clock.now());
+        self.store
+            .write(move |to| {
+                let record = table.get(to, key.as_str())?.ok_or_else(|| Self::not_found(&key))?;
+                let labels = change.apply(record.labels);
+                let record = SnapshotRecord { labels, updated_at: now, ..record };
+                table.put(to, &record)?;
+                Ok(record)
             })
             .await
     }

@@ -21,5 +21,5 @@ fn init(context: &InitContext) -> Result<Exports, InitError> {
     let store = context.require::<SharedStore>(kinds::METADATA)?;
     let overlayfs = Overlayfs::open(&context.root, store, clock::system(), context.tasks.clone())?;
     let snapshotter: Arc<dyn Snapshotter> = Arc::new(overlayfs);
-    Ok(Exports::of(snapshotter))
+    Ok(Exports::of(snapshotter).telling("root", context.root.to_string_lossy()).of_host_platform())
 }

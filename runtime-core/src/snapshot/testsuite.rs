@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Kind, NewSnapshot, SnapshotError, Snapshotter};
+use super::{Commit, Kind, NewSnapshot, SnapshotError, Snapshotter};
 use crate::content::Labels;
 use crate::ids::{Namespace, SnapshotKey};
 
@@ -12,7 +12,7 @@ fn key(name: &str) -> SnapshotKey {
 }
 
 fn new(name: &str, parent: Option<&str>) -> NewSnapshot {
-    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new() }
+    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new(), lease: None }
 }
 
 /// Makes and commits `layers`, each the child of the one before.
@@ -21,7 +21,7 @@ async fn stack(snapshotter: &dyn Snapshotter, namespace: &Namespace, layers: &[&
     for layer in layers {
         let active = format!("extract {layer}");
         snapshotter.prepare(namespace, new(&active, parent)).await.unwrap();
-        snapshotter.commit(namespace, &key(&active), key(layer), Labels::new()).await.unwrap();
+        snapshotter.commit(namespace, &key(&active), Commit::as_name(key(layer))).await.unwrap();
         parent = Some(*layer);
     }
 }
@@ -49,7 +49,7 @@ async fn commit_moves_the_name(snapshotter: &dyn Snapshotter, namespace: &Namesp
     assert!(matches!(snapshotter.stat(namespace, &key("extract b")), Err(SnapshotError::NotFound { .. })));
     assert!(matches!(snapshotter.mounts(namespace, &key("b")), Err(SnapshotError::NotMountable { .. })));
     snapshotter.prepare(namespace, new("again", Some("a"))).await.unwrap();
-    let taken = snapshotter.commit(namespace, &key("again"), key("b"), Labels::new()).await;
+    let taken = snapshotter.commit(namespace, &key("again"), Commit::as_name(key("b"))).await;
     assert!(matches!(taken, Err(SnapshotError::Exists { .. })), "{taken:?}");
     assert!(snapshotter.stat(namespace, &key("again")).is_ok(), "a refused commit changes nothing");
 }
@@ -64,7 +64,7 @@ async fn only_committed_snapshots_are_parents(snapshotter: &dyn Snapshotter, nam
     assert!(matches!(twice, Err(SnapshotError::Exists { .. })), "{twice:?}");
     stack(snapshotter, namespace, &["base"]).await;
     snapshotter.view(namespace, new("view", Some("base"))).await.unwrap();
-    let frozen = snapshotter.commit(namespace, &key("view"), key("x"), Labels::new()).await;
+    let frozen = snapshotter.commit(namespace, &key("view"), Commit::as_name(key("x"))).await;
     assert!(matches!(frozen, Err(SnapshotError::NotActive { .. })), "{frozen:?}");
 }
 

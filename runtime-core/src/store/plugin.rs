@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{RedbStore, SharedStore, StoreError};
+use crate::events::{Exchange, Feed};
 use crate::plugin::{Exports, InitContext, InitError, Registration, kinds};
 
 const FILE: &str = "meta.redb";
@@ -17,16 +18,24 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn registration() -> Registration {
-    Registration::new(kinds::METADATA, "bolt", &[], |context: InitContext, _: toml::Table| async move {
-        let store: SharedStore = Arc::new(open(&context.root.join(FILE)).await?);
-        Ok::<_, InitError>(Exports::of(store))
-    })
+    Registration::new(
+        kinds::METADATA,
+        "bolt",
+        &[kinds::EVENT],
+        |context: InitContext, _: toml::Table| async move {
+            let store: SharedStore = Arc::new(
+                open(&context.root.join(FILE), Feed::new(context.require::<Exchange>(kinds::EVENT)?)).await?,
+            );
+            Ok::<_, InitError>(Exports::of(store).telling("policy", "shared"))
+        },
+    )
 }
 
-async fn open(path: &Path) -> Result<RedbStore, StoreError> {
+async fn open(path: &Path, feed: Feed) -> Result<RedbStore, StoreError> {
+    let feed = Arc::new(feed);
     let deadline = Instant::now() + LOCK_DEADLINE;
     loop {
-        match RedbStore::open(path) {
+        match RedbStore::observed(path, feed.clone()) {
             Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(LOCK_PAUSE).await
             }

@@ -87,7 +87,8 @@ impl<R: Record> Table<R> {
         to.delete(&self.bucket, key);
     }
 
-    fn decode(&self, key: &str, value: &[u8]) -> Result<R, StoreError> {
+    /// The record in the bytes of a key.
+    pub(crate) fn decode(&self, key: &str, value: &[u8]) -> Result<R, StoreError> {
         let Some((version, body)) = value.split_first_chunk::<4>() else {
             return Err(self.corrupt(key, "it is shorter than its version".to_owned()));
         };

@@ -17,7 +17,7 @@ use redb::{
 };
 
 use super::overlay::Overlay;
-use super::{Bucket, Change, Read, Store, StoreError, Verdict};
+use super::{Bucket, Change, Changed, Observer, Read, Store, StoreError, Verdict};
 
 /// redb's page cache; its default of 1 GiB is for servers. Metadata of a node is a few megabytes.
 const CACHE_BYTES: usize = 8 << 20;
@@ -34,6 +34,11 @@ impl RedbStore {
     /// Opens or makes the file at `path`, its folder included, readable by root alone. A file that another
     /// process holds, or whose pages fail their checksums, is an error; nothing is repaired by deleting.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::observed(path, Arc::new(Nobody))
+    }
+
+    /// [`RedbStore::open`], with somebody who hears of every change.
+    pub fn observed(path: &Path, observer: Arc<dyn Observer>) -> Result<Self, StoreError> {
         let failed = |step| {
             move |source: Arc<dyn std::error::Error + Send + Sync>| StoreError::Open {
                 step,
@@ -72,7 +77,7 @@ impl RedbStore {
             .name("metadata".to_owned())
             .spawn({
                 let database = Arc::clone(&database);
-                move || write_groups(&database, &changes)
+                move || write_groups(&database, &changes, &*observer)
             })
             .map_err(|error| failed("start the writer of")(Arc::new(error)))?;
         Ok(Self { database, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) })
@@ -209,14 +214,16 @@ fn names(tables: impl Iterator<Item = impl TableHandle>, prefix: &str) -> Vec<Bu
 struct RedbChange(WriteTransaction);
 
 impl RedbChange {
-    fn apply(&self, bucket: &Bucket, key: &str, value: Option<&[u8]>) -> Result<(), StoreError> {
+    /// Returns what was there before.
+    fn apply(&self, bucket: &Bucket, key: &str, value: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
         let mut table =
             self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
-        match value {
-            Some(value) => table.insert(key, value).map(drop),
-            None => table.remove(key).map(drop),
-        }
-        .map_err(|error| access("write", bucket.as_str(), error))
+        let before = match value {
+            Some(value) => table.insert(key, value),
+            None => table.remove(key),
+        };
+        let before = before.map_err(|error| access("write", bucket.as_str(), error))?;
+        Ok(before.map(|before| before.value().to_vec()))
     }
 
     /// Opening a table for writing makes it, so that reads look first.
@@ -263,12 +270,26 @@ impl Read for RedbChange {
 
 type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-fn write_groups(database: &Database, changes: &Receiver<Change>) {
+struct Nobody;
+
+impl Observer for Nobody {
+    fn wants(&self) -> bool {
+        false
+    }
+
+    fn committed(&self, _change: Vec<Changed>) {}
+}
+
+fn write_groups(database: &Database, changes: &Receiver<Change>, observer: &dyn Observer) {
     while let Ok(first) = changes.recv() {
         let rest = std::iter::from_fn(|| changes.try_recv().ok());
         let group: Vec<Change> = std::iter::once(first).chain(rest).take(GROUP).collect();
         let mut waiting = Vec::with_capacity(group.len());
-        let committed = commit(database, group, &mut waiting);
+        let mut news = observer.wants().then(Vec::new);
+        let committed = commit(database, group, &mut waiting, &mut news);
+        if committed.is_ok() {
+            news.into_iter().flatten().for_each(|change| observer.committed(change));
+        }
         for finish in waiting {
             finish(committed.clone());
         }
@@ -277,7 +298,12 @@ fn write_groups(database: &Database, changes: &Receiver<Change>) {
 
 /// Runs `group` on one transaction. When the transaction itself fails, none of the group is kept and every
 /// change that has run hears why; changes that could not run any more are dropped, which their callers see.
-fn commit(database: &Database, group: Vec<Change>, waiting: &mut Vec<Finish>) -> Result<(), StoreError> {
+fn commit(
+    database: &Database,
+    group: Vec<Change>,
+    waiting: &mut Vec<Finish>,
+    news: &mut Option<Vec<Vec<Changed>>>,
+) -> Result<(), StoreError> {
     let mut transaction = database.begin_write().map_err(|error| access("begin to write", "", error))?;
     transaction.set_durability(Durability::Immediate).map_err(|error| access("begin to write", "", error))?;
     transaction.set_quick_repair(true);
@@ -289,12 +315,18 @@ fn commit(database: &Database, group: Vec<Change>, waiting: &mut Vec<Finish>) ->
             continue;
         };
         waiting.push(finish);
-        if keep {
-            for (bucket, key, value) in overlay.into_changes() {
-                transaction.apply(&bucket, &key, value.as_deref())?;
-                dirty = true;
+        if !keep {
+            continue;
+        }
+        let mut records = Vec::new();
+        for (bucket, key, after) in overlay.into_changes() {
+            let before = transaction.apply(&bucket, &key, after.as_deref())?;
+            dirty = true;
+            if news.is_some() && before != after {
+                records.push(Changed { bucket, key, before, after });
             }
         }
+        news.as_mut().filter(|_| !records.is_empty()).map(|news| news.push(records));
     }
     if dirty {
         transaction.0.commit().map_err(|error| access("commit", "", error))

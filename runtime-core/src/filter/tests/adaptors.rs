@@ -123,6 +123,7 @@ fn leases() {
 #[test]
 fn plugins_and_tasks() {
     let plugin = Status {
+        facts: Default::default(),
         kind: "io.containerd.snapshotter.v1",
         id: "overlayfs",
         requires: &[],

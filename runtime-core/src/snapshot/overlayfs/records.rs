@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::{NAME, Overlayfs};
-use crate::ids::SnapshotKey;
+use crate::ids::{LeaseId, Namespace, SnapshotKey};
+use crate::labels::{self, Labels};
+use crate::lease::{Resource, hold};
 use crate::snapshot::{Kind, SnapshotError, SnapshotRecord};
 use crate::store::record::{Record, Table};
 use crate::store::{Bucket, Read, StoreError, Write};
@@ -25,6 +27,24 @@ pub(super) fn insert(
         table.put(change, &SnapshotRecord { children: parent.children + 1, ..parent })?;
     }
     Ok(table.put(change, &record)?)
+}
+
+/// Labels as they are kept: short, and none without a value.
+pub(super) fn checked(key: &SnapshotKey, mut labels: Labels) -> Result<Labels, SnapshotError> {
+    labels::validate(&labels).map_err(|source| SnapshotError::Label { key: key.clone(), source })?;
+    labels.retain(|_, value| !value.is_empty());
+    Ok(labels)
+}
+
+/// Has the lease of the call hold the snapshot that the change has made.
+pub(super) fn held(
+    change: &mut dyn Write,
+    namespace: &Namespace,
+    lease: Option<&LeaseId>,
+    key: SnapshotKey,
+) -> Result<(), SnapshotError> {
+    let resource = Resource::Snapshot { snapshotter: NAME.to_owned(), key: key.clone() };
+    hold(change, namespace, lease, resource).map_err(|source| SnapshotError::Lease { key, source })
 }
 
 /// Takes a record without children out and tells its parent. Returns the folder's id.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::super::testsuite;
 use super::*;
 use crate::clock;
+use crate::labels::Labels;
 use crate::store::RedbStore;
 
 fn open_at(root: &Path, store: &SharedStore) -> Arc<Overlayfs> {
@@ -25,7 +26,7 @@ fn key(name: &str) -> SnapshotKey {
 }
 
 fn new(name: &str, parent: Option<&str>) -> NewSnapshot {
-    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new() }
+    NewSnapshot { key: key(name), parent: parent.map(key), labels: Labels::new(), lease: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,14 +47,14 @@ async fn mounts_follow_the_number_of_parents() {
         (bottom[0].kind.as_str(), bottom[0].options.as_slice()),
         ("bind", &["rw", "rbind"].map(String::from)[..])
     );
-    snapshotter.commit(&namespace, &key("x a"), key("a"), Labels::new()).await.unwrap();
+    snapshotter.commit(&namespace, &key("x a"), Commit::as_name(key("a"))).await.unwrap();
     let upper = snapshotter.prepare(&namespace, new("x b", Some("a"))).await.unwrap();
     let starts: Vec<&str> = upper[0].options.iter().map(|o| o.split('=').next().unwrap()).collect();
     assert_eq!(
         (upper[0].kind.as_str(), starts),
         ("overlay", vec!["index", "workdir", "upperdir", "lowerdir"])
     );
-    snapshotter.commit(&namespace, &key("x b"), key("b"), Labels::new()).await.unwrap();
+    snapshotter.commit(&namespace, &key("x b"), Commit::as_name(key("b"))).await.unwrap();
     let one = snapshotter.view(&namespace, new("v a", Some("a"))).await.unwrap();
     assert_eq!((one[0].kind.as_str(), &one[0].source), ("bind", &bottom[0].source));
     let two = snapshotter.view(&namespace, new("v b", Some("b"))).await.unwrap();
@@ -69,7 +70,7 @@ async fn the_root_of_a_layer_is_like_the_one_below() {
     let namespace = Namespace::k8s();
     let bottom = snapshotter.prepare(&namespace, new("x", None)).await.unwrap();
     std::fs::set_permissions(&bottom[0].source, Permissions::from_mode(0o1700)).unwrap();
-    snapshotter.commit(&namespace, &key("x"), key("a"), Labels::new()).await.unwrap();
+    snapshotter.commit(&namespace, &key("x"), Commit::as_name(key("a"))).await.unwrap();
     let upper = snapshotter.prepare(&namespace, new("y", Some("a"))).await.unwrap();
     let folder = upper[0].options[2].strip_prefix("upperdir=").unwrap();
     assert_eq!(std::fs::metadata(folder).unwrap().mode() & 0o7777, 0o1700);
@@ -100,7 +101,7 @@ async fn usage_counts_a_layer_alone_and_hard_links_once() {
     let file = Path::new(&mounts[0].source).join("file");
     std::io::Write::write_all(&mut std::fs::File::create(&file).unwrap(), &[1; 100_000]).unwrap();
     std::fs::hard_link(&file, file.with_extension("again")).unwrap();
-    snapshotter.commit(&namespace, &key("x"), key("a"), Labels::new()).await.unwrap();
+    snapshotter.commit(&namespace, &key("x"), Commit::as_name(key("a"))).await.unwrap();
     let usage = snapshotter.usage(&namespace, &key("a")).await.unwrap();
     assert_eq!(usage.inodes, 2);
     assert!((100_000..150_000).contains(&usage.bytes), "{usage:?}");

@@ -1,0 +1,96 @@
+//! Error kinds to gRPC codes: the only place of this crate that knows them.
+
+use runtime_core::container::ContainerRecordError;
+use runtime_core::content::ContentError;
+use runtime_core::error::{ErrorKind, chain};
+use runtime_core::events::{PublishError, SubscribeError, SubscriptionError};
+use runtime_core::filter::FilterError;
+use runtime_core::gc::GcError;
+use runtime_core::image::ImageRecordError;
+use runtime_core::lease::LeaseError;
+use runtime_core::namespace::NamespaceError;
+use runtime_core::snapshot::SnapshotError;
+use tonic::{Code, Status};
+
+/// An error that says which kind it is.
+pub(crate) trait Kind: std::error::Error + 'static {
+    fn kind(&self) -> ErrorKind;
+}
+
+macro_rules! kinds {
+    ($($error:ty),+ $(,)?) => {
+        $(impl Kind for $error {
+            fn kind(&self) -> ErrorKind {
+                self.kind()
+            }
+        })+
+    };
+}
+
+kinds!(
+    ContainerRecordError,
+    FilterError,
+    GcError,
+    ImageRecordError,
+    LeaseError,
+    NamespaceError,
+    PublishError,
+    SnapshotError,
+    SubscribeError,
+    SubscriptionError,
+);
+
+impl Kind for ContentError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            // It is the client's bytes that are not what the client said: it may try again with others.
+            Self::WrongDigest { .. } | Self::WrongSize { .. } => ErrorKind::FailedPrecondition,
+            other => other.kind(),
+        }
+    }
+}
+
+/// gRPC carries the message in a header, percent-encoded: clients drop the whole answer when it has some 16 KiB.
+const LONGEST_MESSAGE: usize = 4000;
+
+/// The answer to a call that failed: the code of the kind, and the error with all its causes.
+pub(crate) fn status(error: impl Kind) -> Status {
+    Status::new(code(error.kind()), shortened(chain(&error)))
+}
+
+/// The answer to a request that can never succeed.
+pub(crate) fn invalid(error: impl std::error::Error + 'static) -> Status {
+    Status::invalid_argument(shortened(chain(&error)))
+}
+
+/// The answer when something that has to be in a request is not.
+pub(crate) fn missing(what: &str) -> Status {
+    Status::invalid_argument(format!("{what} is missing"))
+}
+
+/// A message without its middle when it is too long.
+fn shortened(message: String) -> String {
+    if message.len() <= LONGEST_MESSAGE {
+        return message;
+    }
+    let start = message.floor_char_boundary(LONGEST_MESSAGE / 2);
+    let end = message.ceil_char_boundary(message.len() - LONGEST_MESSAGE / 2);
+    format!("{} … {}", &message[..start], &message[end..])
+}
+
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::DataLoss => Code::DataLoss,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
