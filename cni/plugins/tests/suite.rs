@@ -94,6 +94,45 @@ fn a_pod_in_version_1_1_0() {
 }
 
 #[test]
+fn several_routes_to_one_destination() {
+    compare("several_routes_to_one_destination", |node| {
+        let mut plugin = node.bridge(&DUAL, json!({"isDefaultGateway": true}));
+        plugin["ipam"]["routes"] = json!([
+            {"dst": "192.0.2.0/24", "gw": "10.1.0.9"}, {"dst": "192.0.2.0/24", "gw": "10.1.0.8"},
+            {"dst": "198.51.100.0/24", "gw": "10.1.0.9", "priority": 5}, {"dst": "198.51.100.0/24", "gw": "10.1.0.8", "priority": 6},
+            {"dst": "0.0.0.0/0", "gw": "10.1.0.7"},
+        ]);
+        life(node, "1.0.0", &plugin, |node, when| {
+            // The first one is used: their order counts.
+            let routes = sh("ip -n c1 route show");
+            node.observe(&format!("{when}: order"), json!(routes));
+        });
+        let pod = node.pod("c1");
+        // The reference cannot CHECK what the kernel makes of these.
+        let six =
+            json!([{"dst": "2001:db8::/32", "gw": "fd00:1::9"}, {"dst": "2001:db8::/32", "gw": "fd00:1::8"}]);
+        plugin["ipam"]["routes"] = six;
+        let conf = Node::conf("1.0.0", &plugin, None);
+        let result = node.call("ADD", &pod, &conf).ok();
+        node.observe_pod("six", &pod);
+        if node.set == support::Set::Ours {
+            let conf = Node::conf("1.0.0", &plugin, Some(&result));
+            node.call("CHECK", &pod, &conf).ok();
+            sh("ip -n c1 route del 2001:db8::/32 via fd00:1::8");
+            assert_eq!(node.call("CHECK", &pod, &conf).code(), 999);
+        }
+        node.call("DEL", &pod, &conf).ok();
+        node.observe_pod("six, deleted", &pod);
+        sh("ip netns del c1");
+        let pod = node.pod("c1");
+        plugin["ipam"]["routes"] =
+            json!([{"dst": "192.0.2.0/24", "gw": "10.1.0.9"}, {"dst": "192.0.2.0/24", "gw": "10.1.0.9"}]);
+        let twice = node.call("ADD", &pod, &Node::conf("1.0.0", &plugin, None));
+        node.observe("the same one twice", json!(twice.code()));
+    });
+}
+
+#[test]
 fn a_link_without_addresses() {
     compare("a_link_without_addresses", |node| {
         let plugin =

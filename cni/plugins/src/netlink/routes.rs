@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::AddressFamily;
+use futures_util::StreamExt;
+use rtnetlink::Error;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Link, LinkError, Netlink, all};
 use crate::prefix::{IpPrefix, width};
@@ -19,18 +22,31 @@ impl Netlink<'_> {
         route: &Route,
         gateway: Option<IpAddr>,
     ) -> Result<(), LinkError> {
-        let request = self.handle.route().add(message(link, route, gateway));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(message(link, route, gateway)));
+        // Not exclusive, unlike `ip route add`: there may be several routes to a destination by different gateways.
+        // The same one twice is refused nevertheless.
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+        let answer = self.handle.request(request);
+        let work = async {
+            let mut answer = answer?;
+            while let Some(message) = answer.next().await {
+                if let NetlinkPayload::Error(error) = message.payload {
+                    return Err(Error::NetlinkError(error));
+                }
+            }
+            Ok(())
+        };
         let via = gateway.map(|ip| format!(" via {ip}")).unwrap_or_default();
-        self.request("add the route", format!("{}{via} over {}", route.dst, link.name), request.execute())
+        self.request("add the route", format!("{}{via} over {}", route.dst, link.name), work)
     }
 
-    /// Destinations and gateways of all routes of a family, in all tables.
+    /// Destinations and gateways of all routes of a family, in all tables: one for each gateway.
     pub(crate) fn routes(&mut self, family: IpAddr) -> Result<Vec<(IpPrefix, Option<IpAddr>)>, LinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = of(family);
         let request = self.handle.route().get(message);
         let messages = self.request("list", "routes", all(request.execute()))?;
-        Ok(messages.iter().map(|message| destination(message, family)).collect())
+        Ok(messages.iter().flat_map(|message| ways(message, family)).collect())
     }
 
     /// Takes away the routes of a family over a link that somebody added; the kernel's own go with the addresses.
@@ -92,10 +108,11 @@ fn message(link: &Link, route: &Route, gateway: Option<IpAddr>) -> RouteMessage 
     message
 }
 
-/// Index of the link that a route leads to.
+/// Index of the link that a route leads to, by its first way if it has several.
 fn outgoing(message: &RouteMessage) -> Option<u32> {
     message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
+        RouteAttribute::MultiPath(hops) => hops.first().map(|hop| hop.interface_index),
         _ => None,
     })
 }
@@ -116,18 +133,32 @@ fn of(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn destination(message: &RouteMessage, family: IpAddr) -> (IpPrefix, Option<IpAddr>) {
+/// The destination of a route, with each gateway: the kernel joins routes of IPv6 to one that has several.
+fn ways(message: &RouteMessage, family: IpAddr) -> Vec<(IpPrefix, Option<IpAddr>)> {
     let mut found =
         IpPrefix { length: message.header.destination_prefix_length, ..IpPrefix::everything(family) };
-    let mut gateway = None;
+    let mut gateways = Vec::new();
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => found.ip = ip(address).unwrap_or(found.ip),
-            RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::Gateway(address) => gateways.push(ip(address)),
+            RouteAttribute::MultiPath(hops) => {
+                gateways.extend(hops.iter().map(|hop| gateway(&hop.attributes)))
+            }
             _ => {}
         }
     }
-    (found, gateway)
+    if gateways.is_empty() {
+        gateways.push(None);
+    }
+    gateways.into_iter().map(|gateway| (found, gateway)).collect()
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        _ => None,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
