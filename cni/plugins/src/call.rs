@@ -217,7 +217,7 @@ fn configuration(stdin: impl Read) -> Result<(Value, String, Version), CallError
     if let Some(why) = wrong_name(&name) {
         return Err(CallError::NetworkName { why });
     }
-    // The reference takes a missing version for the first one, which knew no chains.
+    // As the specification says: versions were not told at first.
     let found = head.cni_version.filter(|text| !text.is_empty()).unwrap_or_else(|| "0.1.0".to_owned());
     let version = Version::parse(&found)
         .ok_or_else(|| CallError::Version { found: found.chars().take(40).collect() })?;

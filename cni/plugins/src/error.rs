@@ -31,7 +31,7 @@ pub(crate) enum PluginError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    Previous(#[from] ResultError),
+    Result(#[from] ResultError),
     #[error(transparent)]
     Netns(#[from] NetnsError),
     #[error(transparent)]
@@ -86,7 +86,7 @@ impl PluginError {
             Self::Call(error) => error.code(),
             Self::Args(_) => Code::InvalidEnvironment,
             Self::Config(error) => error.code(),
-            Self::Previous(_) => Code::Decoding,
+            Self::Result(error) => error.code(),
             Self::Netns(error) => error.code(),
             Self::Port(error) => error.code(),
             Self::Delegate(error) => return error.code(),

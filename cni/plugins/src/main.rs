@@ -30,9 +30,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use crate::call::{Call, Request};
 use crate::error::PluginError;
-use crate::result::CniResult;
 use crate::version::Version;
 
 const USAGE: &str = "usage: orlop-cni bridge|host-local|loopback|portmap   (a CNI call: variables and stdin)
@@ -111,7 +112,7 @@ fn answer(plugin: Plugin) -> ExitCode {
         }
         Ok(Request::Version) => (Some(version::supported()), ExitCode::SUCCESS),
         Ok(Request::Call(call)) => match run(plugin, &call) {
-            Ok(result) => (result.map(|result| result.to_json(call.version)), ExitCode::SUCCESS),
+            Ok(answer) => (answer, ExitCode::SUCCESS),
             Err(error) => (Some(error.to_json(call.version)), ExitCode::FAILURE),
         },
         Err(error) => (Some(PluginError::from(error).to_json(Version::NEWEST)), ExitCode::FAILURE),
@@ -125,13 +126,14 @@ fn answer(plugin: Plugin) -> ExitCode {
 }
 
 /// ADD has a result, the other verbs none.
-fn run(plugin: Plugin, call: &Call) -> Result<Option<CniResult>, PluginError> {
-    match plugin {
+fn run(plugin: Plugin, call: &Call) -> Result<Option<Value>, PluginError> {
+    let result = match plugin {
         Plugin::Bridge => bridge::run(call),
         Plugin::HostLocal => host_local::run(call),
         Plugin::Loopback => loopback::run(call),
         Plugin::Portmap => portmap::run(call),
-    }
+    }?;
+    Ok(result.map(|result| result.to_json(call.version)).transpose()?)
 }
 
 #[cfg(test)]

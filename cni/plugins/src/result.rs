@@ -1,12 +1,16 @@
 //! Results of ADD, written and read in every version that is spoken.
 
+mod first;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use self::first::FirstResult;
 use crate::config::{from_text, or_default};
+use crate::error::Code;
 use crate::prefix::IpPrefix;
 use crate::version::Version;
 
@@ -104,6 +108,19 @@ pub(crate) enum ResultError {
     },
     #[error("{what} has `cniVersion` {found}, which is not supported")]
     Version { what: &'static str, found: String },
+    #[error("a result of version {0} has to have an address")]
+    NoAddress(&'static str),
+}
+
+impl ResultError {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Missing { .. } | Self::NotAnObject { .. } | Self::Shape { .. } | Self::Version { .. } => {
+                Code::Decoding
+            }
+            Self::NoAddress(_) => Code::Internal,
+        }
+    }
 }
 
 impl CniResult {
@@ -120,19 +137,41 @@ impl CniResult {
         if !raw.is_object() {
             return Err(ResultError::NotAnObject { what });
         }
-        match raw.get("cniVersion") {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) if Version::parse(text).is_some() => {}
-            Some(found) => {
-                let found = found.to_string().chars().take(40).collect();
-                return Err(ResultError::Version { what, found });
-            }
-        }
-        Self::deserialize(raw).map_err(|source| ResultError::Shape { what, source })
+        let in_first_shape = match raw.get("cniVersion") {
+            // Before 0.3.0 a result did not tell.
+            None | Some(Value::Null) => raw.get("ip4").is_some() || raw.get("ip6").is_some(),
+            Some(found) => match found.as_str().and_then(Version::parse) {
+                Some(version) => version < Version::V0_3_0,
+                None => {
+                    let found = found.to_string().chars().take(40).collect();
+                    return Err(ResultError::Version { what, found });
+                }
+            },
+        };
+        let parsed = if in_first_shape {
+            FirstResult::deserialize(raw).map(Self::from)
+        } else {
+            Self::deserialize(raw)
+        };
+        parsed.map_err(|source| ResultError::Shape { what, source })
+    }
+
+    /// What is left of it in a version: as much as a plugin of its own could have told.
+    pub(crate) fn told_in(self, version: Version) -> Result<Self, ResultError> {
+        if version < Version::V0_3_0 { Ok(self.first(version)?.into()) } else { Ok(self) }
+    }
+
+    fn first(&self, version: Version) -> Result<FirstResult, ResultError> {
+        FirstResult::of(self, version).ok_or(ResultError::NoAddress(version.as_str()))
     }
 
     /// As the runtime gets it.
-    pub(crate) fn to_json(&self, version: Version) -> Value {
+    pub(crate) fn to_json(&self, version: Version) -> Result<Value, ResultError> {
+        if version < Version::V0_3_0 {
+            let first = self.first(version)?;
+            return serde_json::to_value(first)
+                .map_err(|source| ResultError::Shape { what: "the result", source });
+        }
         let mut raw = match serde_json::to_value(self) {
             Ok(Value::Object(raw)) => raw,
             // Strings and numbers only: nothing that JSON could not say.
@@ -142,7 +181,7 @@ impl CniResult {
         if version < Version::V1_0_0 {
             in_old_shape(&mut raw);
         }
-        Value::Object(raw)
+        Ok(Value::Object(raw))
     }
 
     /// The first address of each family of an interface in the container, as the reference chooses them.
@@ -182,6 +221,14 @@ fn in_old_shape(raw: &mut Map<String, Value>) {
     raw.entry("dns").or_insert_with(|| Value::Object(Map::new()));
 }
 
+impl Route {
+    /// Without what only newer versions know.
+    fn plain(&self) -> Self {
+        let Self { dst, gw, .. } = *self;
+        Self { dst, gw, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
+    }
+}
+
 impl Dns {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -217,14 +264,26 @@ mod tests {
     #[test]
     fn every_version_has_its_shape() {
         let result = CniResult::parse("it", &sample()).unwrap();
-        let new = result.to_json(Version::V1_1_0);
+        let new = result.to_json(Version::V1_1_0).unwrap();
         assert_eq!(new["ips"][3], json!({"interface": 1, "address": "10.1.1.2/24", "gateway": "10.1.1.1"}));
         assert_eq!(new["routes"], json!([{"dst": "0.0.0.0/0"}]));
         assert_eq!((&new["interfaces"][1]["mtu"], new.get("dns")), (&json!(1400), None));
-        let old = result.to_json(Version::V0_4_0);
+        let old = result.to_json(Version::V0_4_0).unwrap();
         assert_eq!((&old["ips"][2]["version"], &old["ips"][3]["version"]), (&json!("6"), &json!("4")));
         assert_eq!((old["interfaces"][1].get("mtu"), &old["dns"]), (None, &json!({})));
         assert_eq!(CniResult::parse("it", &old).unwrap().ips, result.ips);
+        let mut first = result.to_json(Version::V0_2_0).unwrap();
+        let expected = json!({
+            "cniVersion": "0.2.0", "dns": {}, "ip6": {"ip": "fd00::2/64"},
+            "ip4": {"ip": "192.168.0.1/24", "routes": [{"dst": "0.0.0.0/0"}]},
+        });
+        assert_eq!(first, expected);
+        for version in [json!("0.1.0"), json!(null)] {
+            first["cniVersion"] = version;
+            let read = CniResult::parse("it", &first).unwrap();
+            assert_eq!((read.ips.len(), &read.routes), (2, &result.routes));
+        }
+        assert!(CniResult::default().to_json(Version::V0_1_0).is_err());
     }
 
     #[test]
@@ -246,6 +305,8 @@ mod tests {
             json!({"ips": [{"address": "10.1.1.2/99"}]}),
             json!({"routes": [{"dst": "x"}]}),
             json!({"interfaces": [{"name": 7}]}),
+            json!({"ip4": {"ip": "10.1.1.2"}}),
+            json!({"cniVersion": "0.2.0", "ip6": {}}),
         ] {
             assert!(CniResult::parse("it", &raw).is_err(), "{raw}");
         }

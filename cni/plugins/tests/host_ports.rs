@@ -85,6 +85,29 @@ fn many_ports() {
 }
 
 #[test]
+fn ports_in_the_first_versions() {
+    compare("ports_in_the_first_versions", |node| {
+        for version in ["", "0.1.0", "0.2.0"] {
+            let pod = node.pod("c1");
+            let plugin = node.bridge(&DUAL, json!({"isDefaultGateway": true}));
+            let result = node.call("ADD", &pod, &Node::conf(version, &plugin, None)).ok();
+            let conf = Node::conf(
+                version,
+                &portmap(&json!({"backend": "nftables"}), &some_mappings()),
+                Some(&result),
+            );
+            let passed_on = node.call("ADD", &pod, &conf).ok();
+            assert_eq!(passed_on, result);
+            node.observe_nftables("added");
+            node.call("DEL", &pod, &conf).ok();
+            node.observe_nftables("deleted");
+            node.call("DEL", &pod, &Node::conf(version, &plugin, None)).ok();
+            sh("ip netns del c1");
+        }
+    });
+}
+
+#[test]
 fn conditions_and_marks_of_iptables() {
     compare("conditions_and_marks_of_iptables", |node| {
         let more = json!({"markMasqBit": 5, "conditionsV4": ["!", "-s", "192.0.2.0/24"], "conditionsV6": ["!", "-s", "2001:db8::/32"]});

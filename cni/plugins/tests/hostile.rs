@@ -40,7 +40,7 @@ fn bad_calls_have_the_right_code_and_leave_nothing() {
         for (what, conf, code) in [
             ("oversized", changed(&|conf| conf["x"] = json!(large)), 7),
             ("network name", changed(&|conf| conf["name"] = json!("../../etc")), 7),
-            ("version", changed(&|conf| conf["cniVersion"] = json!("0.2.0")), 1),
+            ("version", changed(&|conf| conf["cniVersion"] = json!("0.5.0")), 1),
             ("bridge name", changed(&|conf| conf["bridge"] = json!("a/b")), 7),
             ("vlan", changed(&|conf| conf["vlan"] = json!(7)), 2),
             ("CIDR", changed(&|conf| conf["ipam"]["ranges"] = json!([[{"subnet": "10.1.0.0/40"}]])), 7),

@@ -54,6 +54,31 @@ fn iptables(node: &mut Node, when: &str) {
 fn no_rules(_: &mut Node, _: &str) {}
 
 #[test]
+fn a_pod_in_the_first_versions() {
+    compare("a_pod_in_the_first_versions", |node| {
+        for version in ["", "0.1.0", "0.2.0"] {
+            let plugin = routes(node.bridge(&DUAL, json!({})));
+            life(node, version, &plugin, no_rules);
+            let pod = node.pod("c2");
+            let mut host_local = json!({"type": "host-local"});
+            host_local["ipam"] = plugin["ipam"].clone();
+            let result = node.call("ADD", &pod, &Node::conf(version, &host_local, None)).ok();
+            node.observe("addresses", result);
+            for command in ["CHECK", "GC", "STATUS"] {
+                let answer = node.call(command, &pod, &Node::conf(version, &plugin, None));
+                node.observe(command, json!(answer.code()));
+            }
+            node.call("DEL", &pod, &Node::conf(version, &host_local, None)).ok();
+            let nothing = json!({"type": "bridge", "bridge": "cni0"});
+            let answer = node.call("ADD", &pod, &Node::conf(version, &nothing, None));
+            node.observe("no addresses", json!(answer.code()));
+            node.call("DEL", &pod, &Node::conf(version, &nothing, None)).ok();
+            sh("ip netns del c2; ip link del cni0");
+        }
+    });
+}
+
+#[test]
 fn a_pod_in_version_0_3_1() {
     compare("a_pod_in_version_0_3_1", |node| {
         let plugin = routes(node.bridge(&DUAL, json!({"ipMasq": true, "ipMasqBackend": "nftables"})));

@@ -40,6 +40,10 @@ struct Addition<'a> {
 
 pub(super) fn add(call: &Call, at: &Attachment, netns: &Path) -> Result<CniResult, PluginError> {
     let config = BridgeConfig::for_add(call)?;
+    if config.ipam.is_none() {
+        // A version that has no words for a result without addresses says so before anything is made.
+        CniResult::default().to_json(call.version)?;
+    }
     let backend =
         config.masquerade.then(|| Backend::chosen(config.masquerade_backend.as_deref())).transpose()?;
     let netns = Netns::open(netns)?;

@@ -32,7 +32,7 @@ impl<'a> Source<'a> {
     pub(super) fn add(&self, call: &Call, at: &Attachment) -> Result<CniResult, PluginError> {
         let (name, result) = match self {
             Self::Nobody => return Ok(CniResult::default()),
-            Self::HostLocal => ("host-local", host_local::add(call, at)?),
+            Self::HostLocal => ("host-local", host_local::add(call, at)?.told_in(call.version)?),
             Self::Plugin(plugin) => (*plugin, delegate::call(plugin, call)?.unwrap_or_default()),
         };
         if result.ips.is_empty() { Err(BridgeError::NoAddress(name.to_owned()).into()) } else { Ok(result) }

@@ -78,13 +78,20 @@ fn bad_configurations_are_refused() {
         (r#"{"cniVersion": "1.0.0"}"#, 7),
         (r#"{"cniVersion": "1.0.0", "name": "a/b"}"#, 7),
         (r#"{"cniVersion": "1.0.0", "name": ".."}"#, 7),
-        (r#"{"name": "pods"}"#, 1),
         (r#"{"cniVersion": "9.9.9", "name": "pods"}"#, 1),
         (large.as_str(), 7),
         (deep.as_str(), 6),
     ] {
         let error = request(&ADD, text).err().unwrap_or_else(|| panic!("passes: {text:.80}"));
         assert_eq!(error.code().number(), code, "{text:.80}: {error}");
+    }
+}
+
+#[test]
+fn a_version_that_is_missing_is_the_first() {
+    for conf in [r#"{"name": "pods"}"#, r#"{"name": "pods", "cniVersion": ""}"#] {
+        let Ok(Request::Call(call)) = request(&ADD, conf) else { panic!("no call: {conf}") };
+        assert_eq!(call.version, Version::V0_1_0);
     }
 }
 

@@ -89,11 +89,13 @@ impl Node {
         Pod { id: id.to_owned(), netns, ifname, args: String::new() }
     }
 
-    /// The configuration of a plugin, with what the runtime puts in.
+    /// The configuration of a plugin, with what the runtime puts in. An empty version is left out.
     pub(crate) fn conf(version: &str, plugin: &Value, previous: Option<&Value>) -> Value {
         let mut conf = plugin.clone();
         conf["name"] = json!("pods");
-        conf["cniVersion"] = json!(version);
+        if !version.is_empty() {
+            conf["cniVersion"] = json!(version);
+        }
         if let Some(previous) = previous {
             conf["prevResult"] = previous.clone();
         }
