@@ -4,9 +4,9 @@ mod support;
 
 use serde_json::{Value, json};
 
-use support::compare;
 use support::node::{Node, Pod};
 use support::process::{sh, try_sh, until};
+use support::{compare, ours};
 
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
 
@@ -81,6 +81,55 @@ fn many_ports() {
             .map(|i| json!({"hostPort": 9000 + i, "containerPort": 80, "protocol": if i % 2 == 0 { "tcp" } else { "udp" }}))
             .collect();
         life(node, "iptables", &json!({"snat": false}), &json!(mappings));
+    });
+}
+
+/// Mappings of this many ports.
+fn ports(first: usize, number: usize) -> Value {
+    let one = |port| json!({"hostPort": port, "containerPort": 80, "protocol": if port % 2 == 0 { "tcp" } else { "udp" }});
+    (first..first + number).map(one).collect::<Vec<_>>().into()
+}
+
+fn rules_to_pods() -> usize {
+    sh("nft list ruleset").matches("dnat to").count()
+}
+
+#[test]
+fn many_pods_at_once_leave_no_rule() {
+    ours("many_pods_at_once_leave_no_rule", |node| {
+        let pods: Vec<(Pod, Value)> = (0..40)
+            .map(|index| {
+                let pod = node.pod(&format!("c{index}"));
+                let ips = json!([{"address": format!("10.1.0.{}/24", index + 2)}, {"address": format!("fd00:1::{}/64", index + 2)}]);
+                let plugin = portmap(&json!({"backend": "nftables", "snat": true}), &ports(1000 + 10 * index, 10));
+                (pod, Node::conf("1.0.0", &plugin, Some(&json!({"cniVersion": "1.0.0", "ips": ips}))))
+            })
+            .collect();
+        for turn in 0..4 {
+            let (some, others) = pods.split_at(20);
+            for answer in node.call_all("ADD", some) {
+                answer.ok();
+            }
+            // The ones come while the others go.
+            std::thread::scope(|scope| {
+                let adding = scope.spawn(|| node.call_all("ADD", others));
+                let deleted = node.call_all("DEL", some);
+                deleted
+                    .into_iter()
+                    .chain(adding.join().expect("add pods"))
+                    .for_each(|answer| drop(answer.ok()));
+            });
+            let left = |pods: &[(Pod, Value)]| {
+                let rules = sh("nft list ruleset");
+                pods.iter().filter(|(pod, _)| rules.contains(&format!("comment \"{}\"", pod.id))).count()
+            };
+            assert_eq!((left(some), left(others)), (0, 20), "turn {turn}");
+            assert_eq!(rules_to_pods(), 20 * 20);
+            for answer in node.call_all("DEL", others) {
+                answer.ok();
+            }
+            assert_eq!((left(&pods), rules_to_pods()), (0, 0), "turn {turn}");
+        }
     });
 }
 

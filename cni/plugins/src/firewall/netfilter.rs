@@ -3,13 +3,16 @@
 //! Rules are recognised by their comments. Answers come from the kernel; they are read with all lengths checked
 //! nevertheless.
 
+mod answers;
 pub(crate) mod message;
 pub(crate) mod rule;
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use rtnetlink::sys::{Socket, SocketAddr};
 
+use self::answers::{Answers, is_missing};
 use self::message::{Attributes, Message, Request};
 use super::FirewallError;
 
@@ -30,8 +33,9 @@ const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
-/// How often removal is tried anew when somebody else removed one of the rules.
-const TRIES: usize = 5;
+/// How long a list is asked for again, and rules are removed again, while others change theirs: on a node that is
+/// drained all pods do so at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A table by its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +77,10 @@ pub(crate) struct Rule {
 pub(crate) fn has_chain(table: Table, chain: &str) -> io::Result<bool> {
     let mut request = Request::new(NFTABLES, GET_CHAIN, table.family());
     request.text(CHAIN_TABLE, table.name()).text(CHAIN_NAME, chain);
-    match exchange(request.single())? {
-        Answer::Messages(messages) => Ok(messages.iter().any(|one| one.is(NFTABLES, NEW_CHAIN))),
-        Answer::Missing => Ok(false),
+    match exchange(&request.single()) {
+        Ok(answers) => Ok(answers.messages.iter().any(|one| one.is(NFTABLES, NEW_CHAIN))),
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -83,19 +88,23 @@ pub(crate) fn has_chain(table: Table, chain: &str) -> io::Result<bool> {
 pub(crate) fn rules(table: Table, chain: &str) -> Result<Vec<Rule>, FirewallError> {
     let mut request = Request::new(NFTABLES, GET_RULE, table.family());
     request.text(RULE_TABLE, table.name()).text(RULE_CHAIN, chain);
-    let answer = exchange(request.dump()).map_err(failed("list the rules", table))?;
-    let Answer::Messages(messages) = answer else { return Ok(Vec::new()) };
+    let messages = match list(&request) {
+        Ok(messages) => messages,
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(failed("list the rules", table)(error)),
+    };
     let rules = messages.iter().filter(|one| one.is(NFTABLES, NEW_RULE)).filter_map(rule);
     Ok(rules.filter(|(of, rule)| *of == table.name() && rule.chain == chain).map(|(_, rule)| rule).collect())
 }
 
-/// Removes the rules of these chains whose comment is chosen.
+/// Removes the rules of these chains whose comment is chosen, until none is listed any more.
 pub(crate) fn remove(
     table: Table,
     chains: &[&str],
     chosen: impl Fn(&str) -> bool,
 ) -> Result<(), FirewallError> {
-    for _ in 0..TRIES {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         let mut found = Vec::new();
         for chain in chains {
             let of_chain = rules(table, chain)?.into_iter();
@@ -104,23 +113,26 @@ pub(crate) fn remove(
         if found.is_empty() {
             return Ok(());
         }
-        let requests: Vec<Request> = found.iter().map(|rule| deletion(table, rule)).collect();
-        match exchange(message::transaction(&requests)).map_err(failed("remove rules", table))? {
-            Answer::Messages(_) => return Ok(()),
-            // Another plugin was faster with one of them: all of ours are still there.
-            Answer::Missing => {}
+        if Instant::now() > deadline {
+            return Err(failed("remove rules", table)(io::ErrorKind::ResourceBusy.into()));
         }
+        // When another plugin was faster with one of them, all of ours are still there.
+        replace(table, &found, Vec::new())?;
     }
-    Err(failed("remove rules", table)(io::ErrorKind::ResourceBusy.into()))
 }
 
 /// Writes rules in place of others, all of it or nothing. False when something of it is not there (any more): then the
 /// program has to make the table.
 pub(crate) fn replace(table: Table, stale: &[Rule], new: Vec<Request>) -> Result<bool, FirewallError> {
     let requests: Vec<Request> = stale.iter().map(|rule| deletion(table, rule)).chain(new).collect();
-    match exchange(message::transaction(&requests)).map_err(failed("write rules", table))? {
-        Answer::Messages(_) => Ok(true),
-        Answer::Missing => Ok(false),
+    if requests.is_empty() {
+        // It would have no answer.
+        return Ok(true);
+    }
+    match exchange(&message::transaction(&requests)) {
+        Ok(_) => Ok(true),
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(failed("change rules", table)(error)),
     }
 }
 
@@ -160,16 +172,17 @@ pub(crate) fn forget_udp(family: super::Family, ports: &[u16]) -> io::Result<()>
         super::Family::V4 => 2,
         super::Family::V6 => 10,
     };
-    let Answer::Messages(messages) = exchange(Request::new(CONNTRACK, GET, family).dump())? else {
-        return Ok(());
-    };
-    for message in &messages {
+    for message in &list(&Request::new(CONNTRACK, GET, family))? {
         let Some((_, tuple)) = message.attributes().find(|(kind, _)| *kind == TUPLE) else { continue };
         if udp_port(tuple).is_some_and(|port| ports.contains(&port)) {
             let mut request = Request::new(CONNTRACK, DELETE, family);
             request.nested(TUPLE, tuple);
-            // One that has ended meanwhile is fine.
-            exchange(request.acknowledged())?;
+            match exchange(&request.acknowledged()) {
+                Ok(_) => {}
+                // It has ended meanwhile.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
@@ -190,37 +203,30 @@ fn udp_port(tuple: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(field(DESTINATION)?.try_into().ok()?))
 }
 
-/// What the kernel says.
-enum Answer {
-    Messages(Vec<Message<'static>>),
-    Missing,
+/// A list as it was at one moment: when somebody changed it while the kernel told it, it is asked for again.
+fn list(request: &Request) -> io::Result<Vec<Message<'static>>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answers = exchange(&request.dump())?;
+        if !answers.interrupted {
+            return Ok(answers.messages);
+        }
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+    }
 }
 
 /// Sends requests and reads until the kernel has said all: an answer each, or the end of a list.
-fn exchange(sent: message::Sent) -> io::Result<Answer> {
+fn exchange(sent: &message::Sent) -> io::Result<Answers> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&sent.bytes, 0)?;
-    let (mut messages, mut open) = (Vec::new(), sent.answers);
-    while open > 0 {
+    let mut answers = Answers::to(sent);
+    while !answers.are_complete() {
         let (bytes, _) = socket.recv_from_full()?;
-        for message in message::all(&bytes) {
-            match message.error() {
-                Some(0) => open = open.saturating_sub(1),
-                Some(number) if number == rustix::io::Errno::NOENT.raw_os_error() => {
-                    return Ok(Answer::Missing);
-                }
-                Some(number) => return Err(io::Error::from_raw_os_error(number)),
-                None if message.is_end() => open = 0,
-                None => {
-                    if !message.is_part() && !sent.listed {
-                        open = open.saturating_sub(1);
-                    }
-                    messages.push(message.into_owned());
-                }
-            }
-        }
+        answers.take(&bytes)?;
     }
-    Ok(Answer::Messages(messages))
+    Ok(answers)
 }

@@ -119,6 +119,15 @@ impl Node {
         self.call_in("bin", command, pod, conf)
     }
 
+    /// The same call for several pods at once.
+    pub(crate) fn call_all(&self, command: &str, calls: &[(Pod, Value)]) -> Vec<Answer> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                calls.iter().map(|(pod, conf)| scope.spawn(|| self.call(command, pod, conf))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("make a call")).collect()
+        })
+    }
+
     /// With the plugins of a folder of the node.
     pub(crate) fn call_in(&self, folder: &str, command: &str, pod: &Pod, conf: &Value) -> Answer {
         let output =

@@ -14,6 +14,7 @@ const NFTABLES: u16 = 10;
 const REQUEST: u16 = 1;
 const MULTI: u16 = 2;
 const ACK: u16 = 4;
+const INTERRUPTED: u16 = 0x10;
 const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
@@ -64,17 +65,21 @@ impl Request {
 
     /// To be answered by one message.
     pub(crate) fn single(&self) -> Sent {
-        Sent { bytes: framed(self.kind, self.flags, 1, &self.body), answers: 1, listed: false }
+        self.sent(self.flags, false)
     }
 
     /// To be answered by a list.
     pub(crate) fn dump(&self) -> Sent {
-        Sent { bytes: framed(self.kind, self.flags | DUMP, 1, &self.body), answers: 1, listed: true }
+        self.sent(self.flags | DUMP, true)
     }
 
     /// To be acknowledged.
     pub(crate) fn acknowledged(&self) -> Sent {
-        Sent { bytes: framed(self.kind, self.flags | ACK, 1, &self.body), answers: 1, listed: false }
+        self.sent(self.flags | ACK, false)
+    }
+
+    fn sent(&self, flags: u16, listed: bool) -> Sent {
+        Sent { bytes: framed(self.kind, flags, 1, &self.body), answers: 1, listed }
     }
 }
 
@@ -159,10 +164,19 @@ impl Message<'_> {
         self.flags & MULTI != 0
     }
 
-    /// The number of an error, 0 in an acknowledgement.
+    /// Whether a list was changed while the kernel told it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.flags & INTERRUPTED != 0
+    }
+
+    /// The number of an error, 0 in an acknowledgement and at the good end of a list.
     pub(crate) fn error(&self) -> Option<i32> {
-        (self.kind == ERROR)
-            .then(|| self.body.first_chunk().map_or(i32::MAX, |code| -i32::from_ne_bytes(*code)))
+        let missing = match self.kind {
+            ERROR => i32::MAX,
+            DONE => 0,
+            _ => return None,
+        };
+        Some(self.body.first_chunk().map_or(missing, |code| i32::from_ne_bytes(*code).saturating_neg()))
     }
 
     pub(crate) fn attributes(&self) -> Attributes<'_> {
