@@ -95,6 +95,33 @@ fn rules_to_pods() -> usize {
 }
 
 #[test]
+fn thousands_of_ports_of_nftables() {
+    ours("thousands_of_ports_of_nftables", |node| {
+        let calls =
+            [("c1", 1000, 4096), ("c2", 6000, 1000), ("c3", 7000, 4096)].map(|(id, first, number)| {
+                let (pod, result) = pod(node, id);
+                let plugin = portmap(&json!({"backend": "nftables"}), &ports(first, number));
+                (pod, Node::conf("1.0.0", &plugin, Some(&result)))
+            });
+        let mut expected = 0;
+        for ((pod, conf), number) in calls.iter().zip([4096, 1000, 4096]) {
+            node.call("ADD", pod, conf).ok();
+            node.call("CHECK", pod, conf).ok();
+            expected += 2 * number;
+            assert_eq!(rules_to_pods(), expected);
+        }
+        // Again, in place of the ones that are there.
+        node.call("ADD", &calls[1].0, &calls[1].1).ok();
+        assert_eq!(rules_to_pods(), expected);
+        for (pod, conf) in &calls {
+            node.call("DEL", pod, conf).ok();
+        }
+        let rules = sh("nft list ruleset");
+        assert!(!rules.contains("dnat to") && !rules.contains("masquerade"), "{rules}");
+    });
+}
+
+#[test]
 fn many_pods_at_once_leave_no_rule() {
     ours("many_pods_at_once_leave_no_rule", |node| {
         let pods: Vec<(Pod, Value)> = (0..40)

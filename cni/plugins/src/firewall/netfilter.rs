@@ -11,6 +11,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rtnetlink::sys::{Socket, SocketAddr};
+use rustix::net::sockopt;
 
 use self::answers::{Answers, is_missing};
 use self::message::{Attributes, Message, Request};
@@ -219,9 +220,11 @@ fn list(request: &Request) -> io::Result<Vec<Message<'static>>> {
 
 /// Sends requests and reads until the kernel has said all: an answer each, or the end of a list.
 fn exchange(sent: &message::Sent) -> io::Result<Answers> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
+    // A transaction is sent in one piece, and by default a piece has room for some hundred rules.
+    if sent.bytes.len() > sockopt::socket_send_buffer_size(&socket)? / 2 {
+        sockopt::set_socket_send_buffer_size_force(&socket, sent.bytes.len())?;
+    }
     socket.send(&sent.bytes, 0)?;
     let mut answers = Answers::to(sent);
     while !answers.are_complete() {
@@ -229,4 +232,14 @@ fn exchange(sent: &message::Sent) -> io::Result<Answers> {
         answers.take(&bytes)?;
     }
     Ok(answers)
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // Each request of a transaction that fails has an error. Those that there is no room for are not missed: the first
+    // one is the answer, and a success has one only.
+    socket.set_no_enobufs(true)?;
+    Ok(socket)
 }
