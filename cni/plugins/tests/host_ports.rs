@@ -183,6 +183,51 @@ fn ports_in_the_first_versions() {
     });
 }
 
+/// Takes the programs of iptables away from this node, which are links to one; gives its path.
+fn hide_iptables() -> String {
+    let program = sh("readlink -f $(command -v iptables-save)").trim().to_owned();
+    sh(&format!("mount --bind /dev/null {program}"));
+    assert!(!try_sh("iptables-save || ip6tables-save"));
+    program
+}
+
+#[test]
+fn nothing_is_to_be_removed_where_no_program_wrote() {
+    ours("nothing_is_to_be_removed_where_no_program_wrote", |node| {
+        let (pod, result) = pod(node, "c1");
+        let mut bridge = node.bridge(&DUAL, json!({"ipMasq": true, "ipMasqBackend": "nftables"}));
+        let ports = portmap(&json!({"backend": "nftables"}), &some_mappings());
+        node.call("ADD", &pod, &Node::conf("1.1.0", &ports, Some(&result))).ok();
+        // Somebody else has rules in the old tables.
+        sh("for program in iptables-legacy ip6tables-legacy; do $program -t nat -N OTHER; done");
+        hide_iptables();
+        for _ in 0..2 {
+            node.call("DEL", &pod, &Node::conf("1.1.0", &ports, Some(&result))).ok();
+            node.call("DEL", &pod, &Node::conf("1.1.0", &bridge, Some(&result))).ok();
+        }
+        bridge["cni.dev/valid-attachments"] = json!([]);
+        node.call("GC", &pod, &Node::conf("1.1.0", &bridge, None)).ok();
+        assert_eq!(rules_to_pods(), 0);
+    });
+}
+
+#[test]
+fn a_rule_that_cannot_be_removed_is_told() {
+    ours("a_rule_that_cannot_be_removed_is_told", |node| {
+        let (pod, result) = pod(node, "c1");
+        let conf =
+            Node::conf("1.0.0", &portmap(&json!({"backend": "iptables"}), &some_mappings()), Some(&result));
+        node.call("ADD", &pod, &conf).ok();
+        let hidden = hide_iptables();
+        let answer = node.call("DEL", &pod, &conf);
+        assert_eq!(answer.code(), 999);
+        assert!(answer.stdout["msg"].to_string().contains("iptables-save is not installed"), "{answer:?}");
+        sh(&format!("umount {hidden}"));
+        node.call("DEL", &pod, &conf).ok();
+        assert!(!sh("iptables-save -t nat").contains("CNI-DN-"));
+    });
+}
+
 #[test]
 fn conditions_and_marks_of_iptables() {
     compare("conditions_and_marks_of_iptables", |node| {

@@ -160,15 +160,43 @@ impl Changes {
     }
 }
 
-/// Whether a chain may be there: asked of the kernel, which is much cheaper than a program. The old tables cannot be
-/// asked, only whether there are any.
-pub(crate) fn may_have_chain(family: Family, chain: &str) -> bool {
+/// Whether a chain is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Presence {
+    No,
+    Possible,
+    Certain,
+}
+
+/// Asks the kernel for a chain, which is much cheaper than a program. The old tables cannot be asked, only whether there
+/// are any.
+pub(crate) fn presence(family: Family, chain: &str) -> Presence {
     let (table, old) = match family {
         Family::V4 => (Table::Ip("nat"), "/proc/net/ip_tables_names"),
         Family::V6 => (Table::Ip6("nat"), "/proc/net/ip6_tables_names"),
     };
     let in_old = || fs::read_to_string(old).is_ok_and(|names| names.lines().any(|name| name == "nat"));
-    netfilter::has_chain(table, chain).unwrap_or(true) || in_old()
+    match netfilter::has_chain(table, chain) {
+        Ok(true) => Presence::Certain,
+        Ok(false) if !in_old() => Presence::No,
+        Ok(false) | Err(_) => Presence::Possible,
+    }
+}
+
+/// The table, to remove chains from it that are there by this much.
+pub(crate) fn read_for_removal(family: Family, presence: Presence) -> Result<Option<Saved>, FirewallError> {
+    if presence == Presence::No {
+        return Ok(None);
+    }
+    match Saved::read(family) {
+        // Rules of ours would have needed the program. Those in the table are somebody else's.
+        Err(FirewallError::Program { source: ProgramError::NotInstalled(_), .. })
+            if presence == Presence::Possible =>
+        {
+            Ok(None)
+        }
+        answer => answer.map(Some),
+    }
 }
 
 /// Whether the program says that a rule is there.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rtnetlink::sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
 
-use self::answers::{Answers, is_missing};
+use self::answers::{Answers, is_missing, says_no_table};
 use self::message::{Attributes, Message, Request};
 use super::FirewallError;
 
@@ -80,7 +80,7 @@ pub(crate) fn has_chain(table: Table, chain: &str) -> io::Result<bool> {
     request.text(CHAIN_TABLE, table.name()).text(CHAIN_NAME, chain);
     match exchange(&request.single()) {
         Ok(answers) => Ok(answers.messages.iter().any(|one| one.is(NFTABLES, NEW_CHAIN))),
-        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) if says_no_table(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -91,7 +91,7 @@ pub(crate) fn rules(table: Table, chain: &str) -> Result<Vec<Rule>, FirewallErro
     request.text(RULE_TABLE, table.name()).text(RULE_CHAIN, chain);
     let messages = match list(&request) {
         Ok(messages) => messages,
-        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        Err(error) if says_no_table(&error) => return Ok(Vec::new()),
         Err(error) => return Err(failed("list the rules", table)(error)),
     };
     let rules = messages.iter().filter(|one| one.is(NFTABLES, NEW_RULE)).filter_map(rule);

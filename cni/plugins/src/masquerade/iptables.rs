@@ -2,7 +2,7 @@
 
 use super::Marks;
 use crate::call::Attachment;
-use crate::firewall::iptables::{Changes, Rule, Saved, may_have_chain};
+use crate::firewall::iptables::{Changes, Presence, Rule, Saved, presence, read_for_removal};
 use crate::firewall::{Family, FirewallError, names};
 use crate::prefix::IpPrefix;
 
@@ -16,7 +16,8 @@ pub(super) fn add(marks: &Marks, addresses: &[IpPrefix]) -> Result<(), FirewallE
             continue;
         }
         let chain = chain(marks);
-        let saved = if may_have_chain(family, &chain) { Saved::read(family)? } else { Saved::default() };
+        let is_new = presence(family, &chain) == Presence::No;
+        let saved = if is_new { Saved::default() } else { Saved::read(family)? };
         plan(marks, family, &of_family, &saved).apply("write masquerading rules", family)?;
     }
     Ok(())
@@ -52,9 +53,9 @@ fn plan(marks: &Marks, family: Family, addresses: &[IpPrefix], saved: &Saved) ->
 pub(super) fn remove(marks: &Marks) -> Result<(), FirewallError> {
     let chain = chain(marks);
     for family in Family::BOTH {
-        if may_have_chain(family, &chain) {
+        if let Some(saved) = read_for_removal(family, presence(family, &chain))? {
             let mut changes = Changes::default();
-            changes.remove_chain(&chain, &Saved::read(family)?);
+            changes.remove_chain(&chain, &saved);
             changes.apply("remove masquerading rules", family)?;
         }
     }
@@ -66,11 +67,9 @@ pub(super) fn remove_all_but(network: &str, valid: &[Attachment]) -> Result<(), 
     let kept: Vec<String> = valid.iter().map(|at| names::chain("", network, &at.container)).collect();
     let of_network = format!("--comment \"name: \\\"{network}\\\" id: ");
     for family in Family::BOTH {
-        // The table is there if its chain of outgoing packets is.
-        if !may_have_chain(family, OUT) {
-            continue;
-        }
-        let saved = Saved::read(family)?;
+        // The table is there if its chain of outgoing packets is; that one of ours is in it is not said by that.
+        let possible = presence(family, OUT).min(Presence::Possible);
+        let Some(saved) = read_for_removal(family, possible)? else { continue };
         let mut changes = Changes::default();
         for chain in
             saved.chains().filter(|chain| chain.starts_with("CNI-") && !kept.iter().any(|one| one == chain))

@@ -8,7 +8,7 @@
 use super::config::{Mapping, Protocol};
 use super::{Mapper, PortError, Ports};
 use crate::error::PluginError;
-use crate::firewall::iptables::{Changes, Rule, Saved, has_rule, may_have_chain};
+use crate::firewall::iptables::{Changes, Presence, Rule, Saved, has_rule, presence, read_for_removal};
 use crate::firewall::{Family, FirewallError, names};
 use crate::prefix::IpPrefix;
 
@@ -39,10 +39,8 @@ impl Mapper for Iptables {
         // The second one was made by very old plugins.
         let chains = ["DN-", "SN-"].map(|kind| names::chain(kind, ports.network, ports.container));
         for family in Family::BOTH {
-            if !chains.iter().any(|chain| may_have_chain(family, chain)) {
-                continue;
-            }
-            let saved = Saved::read(family)?;
+            let found = chains.iter().map(|chain| presence(family, chain)).max().unwrap_or(Presence::No);
+            let Some(saved) = read_for_removal(family, found)? else { continue };
             let mut changes = Changes::default();
             for chain in &chains {
                 changes.remove_chain(chain, &saved);

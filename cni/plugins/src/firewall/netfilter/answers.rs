@@ -47,7 +47,18 @@ impl Answers {
 
 /// Whether something that was asked for is not there.
 pub(super) fn is_missing(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
+    is_one_of(error, &[Errno::NOENT])
+}
+
+/// Whether an answer to a question says that no such table can be there: besides that it is not, a kernel without the
+/// socket, without nftables (of old, and in a batch), or without this family.
+pub(super) fn says_no_table(error: &io::Error) -> bool {
+    let all = [Errno::NOENT, Errno::PROTONOSUPPORT, Errno::INVAL, Errno::OPNOTSUPP, Errno::AFNOSUPPORT];
+    is_one_of(error, &all)
+}
+
+fn is_one_of(error: &io::Error, numbers: &[Errno]) -> bool {
+    error.raw_os_error().is_some_and(|number| numbers.iter().any(|one| one.raw_os_error() == number))
 }
 
 #[cfg(test)]
@@ -97,5 +108,24 @@ mod tests {
         assert_eq!(listed(&[many]).unwrap_err().raw_os_error(), Some(17));
         // A list that fails on the way tells so at its end.
         assert_eq!(listed(&[message(DONE, MULTI, -95)]).unwrap_err().raw_os_error(), Some(95));
+    }
+
+    #[test]
+    fn a_kernel_without_tables_is_told_from_a_failure() {
+        for (number, missing, no_table) in [
+            (Errno::NOENT, true, true),
+            (Errno::PROTONOSUPPORT, false, true),
+            (Errno::INVAL, false, true),
+            (Errno::OPNOTSUPP, false, true),
+            (Errno::AFNOSUPPORT, false, true),
+            (Errno::PERM, false, false),
+            (Errno::NOBUFS, false, false),
+            (Errno::NOMEM, false, false),
+            (Errno::BUSY, false, false),
+        ] {
+            let error = io::Error::from(number);
+            assert_eq!((is_missing(&error), says_no_table(&error)), (missing, no_table), "{error}");
+        }
+        assert!(!says_no_table(&io::ErrorKind::Interrupted.into()));
     }
 }
