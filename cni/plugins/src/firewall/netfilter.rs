@@ -7,6 +7,7 @@ mod answers;
 pub(crate) mod message;
 pub(crate) mod rule;
 
+use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,12 @@ const RULE_USERDATA: u16 = 7;
 /// How long a list is asked for again, and rules are removed again, while others change theirs: on a node that is
 /// drained all pods do so at once.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// The socket of this thread's namespace. One for all requests: at its close the kernel waits for what was deleted
+    /// meanwhile to be freed, some milliseconds each time.
+    static SOCKET: Cell<Option<Socket>> = const { Cell::new(None) };
+}
 
 /// A table by its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,18 +227,22 @@ fn list(request: &Request) -> io::Result<Vec<Message<'static>>> {
 
 /// Sends requests and reads until the kernel has said all: an answer each, or the end of a list.
 fn exchange(sent: &message::Sent) -> io::Result<Answers> {
-    let socket = open()?;
+    let socket = SOCKET.take().map_or_else(open, Ok)?;
     // A transaction is sent in one piece, and by default a piece has room for some hundred rules.
     if sent.bytes.len() > sockopt::socket_send_buffer_size(&socket)? / 2 {
         sockopt::set_socket_send_buffer_size_force(&socket, sent.bytes.len())?;
     }
     socket.send(&sent.bytes, 0)?;
-    let mut answers = Answers::to(sent);
-    while !answers.are_complete() {
+    let (mut answers, mut outcome) = (Answers::to(sent), Ok(()));
+    while outcome.is_ok() && !answers.are_complete() {
         let (bytes, _) = socket.recv_from_full()?;
-        answers.take(&bytes)?;
+        outcome = answers.take(&bytes);
     }
-    Ok(answers)
+    // The errors of the other requests of a transaction are still in it.
+    if outcome.is_ok() || sent.alone {
+        SOCKET.set(Some(socket));
+    }
+    outcome.map(|()| answers)
 }
 
 fn open() -> io::Result<Socket> {

@@ -36,6 +36,8 @@ pub(crate) struct Sent {
     pub(super) answers: usize,
     /// Whether one answer is a list with an end.
     pub(super) listed: bool,
+    /// Whether it is one request, so that an error is the end.
+    pub(super) alone: bool,
 }
 
 impl Request {
@@ -79,7 +81,7 @@ impl Request {
     }
 
     fn sent(&self, flags: u16, listed: bool) -> Sent {
-        Sent { bytes: framed(self.kind, flags, 1, &self.body), answers: 1, listed }
+        Sent { bytes: framed(self.kind, flags, 1, &self.body), answers: 1, listed, alone: true }
     }
 }
 
@@ -104,7 +106,7 @@ pub(crate) fn transaction(requests: &[Request]) -> Sent {
         bytes.extend(framed(request.kind, flags, 1, &request.body));
     }
     bytes.extend(edge(BATCH_END));
-    Sent { bytes, answers: last.min(1), listed: false }
+    Sent { bytes, answers: last.min(1), listed: false, alone: false }
 }
 
 fn framed(kind: u16, flags: u16, number: u32, body: &[u8]) -> Vec<u8> {
