@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod client;
 pub mod crictl;
 pub mod critest;
+pub mod ctr;
 pub mod fault;
 pub mod fixture;
 pub mod http;

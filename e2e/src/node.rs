@@ -76,7 +76,12 @@ impl Node {
 
     /// A node without any image that calls one or the other set of CNI plugins.
     pub fn bare_with(plugins: Plugins) -> Self {
-        let mut node = Self::prepare(Program::default(), plugins, false);
+        Self::bare_of(Program::default(), plugins)
+    }
+
+    /// A node without any image, with this daemon.
+    pub fn bare_of(program: Program, plugins: Plugins) -> Self {
+        let mut node = Self::prepare(program, plugins, false);
         node.start_daemon();
         node
     }

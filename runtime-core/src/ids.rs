@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Longest identifier that containerd accepts; file names and cgroup names are made from ids.
 const MAX_ID_LENGTH: usize = 76;
-/// Long enough for `extract-<nanoseconds>-<random> <chain id>` and what clients of containerd make up.
-const MAX_SNAPSHOT_KEY_LENGTH: usize = 1024;
+/// Of what clients of containerd make up: long enough for `extract-<nanoseconds>-<random> <chain id>` and for the
+/// path of a mount.
+const MAX_NAME_LENGTH: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -111,12 +112,12 @@ identifier!(
     Namespace, "namespace", check_identifier
 );
 identifier!(
-    /// A lease: what keeps objects alive while nothing else names them.
-    LeaseId, "lease id", check_identifier
+    /// A lease, with any name (`ctr images mount` takes the path): what keeps objects alive while nothing else names them.
+    LeaseId, "lease id", check_name
 );
 identifier!(
     /// The name of a snapshot in its snapshotter; unpacking uses spaces in it, as containerd does.
-    SnapshotKey, "snapshot key", check_snapshot_key
+    SnapshotKey, "snapshot key", check_name
 );
 identifier!(
     /// The content address of a blob, `sha256:<64 hex>`.
@@ -136,12 +137,12 @@ impl Namespace {
     }
 }
 
-/// Snapshot keys reach no path, only records and logs.
-fn check_snapshot_key(what: &'static str, value: &str) -> Result<(), IdError> {
+/// Snapshot keys and lease ids are any text: they reach no path, only records and logs.
+fn check_name(what: &'static str, value: &str) -> Result<(), IdError> {
     if value.is_empty() {
         return Err(IdError::Empty { what });
     }
-    if value.len() > MAX_SNAPSHOT_KEY_LENGTH {
+    if value.len() > MAX_NAME_LENGTH {
         return Err(IdError::TooLong { what, value: value.chars().take(MAX_ID_LENGTH).collect() });
     }
     if value.chars().any(char::is_control) {

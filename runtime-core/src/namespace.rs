@@ -11,6 +11,7 @@ use crate::content::BlobRecord;
 use crate::error::ErrorKind;
 use crate::ids::Namespace;
 use crate::labels::{self, LabelChange, LabelError, Labels};
+use crate::lease::LeaseRecord;
 use crate::snapshot::SnapshotRecord;
 use crate::store::record::{Listing, Record, Table};
 use crate::store::{Bucket, Read, SharedStore, StoreError, Write};
@@ -165,14 +166,19 @@ fn find(from: &(impl Read + ?Sized), name: &Namespace) -> Result<Option<Namespac
 }
 
 fn delete(to: &mut dyn Write, name: Namespace) -> Result<(), NamespaceError> {
-    let holds = holds(to, &name)?;
+    let mut holds = holds(to, &name)?;
+    holds.retain(|kind| kind != LeaseRecord::BUCKET);
     if !holds.is_empty() {
         return Err(NamespaceError::NotEmpty { name, holds });
     }
+    // Leases hold what is there, and there is nothing.
+    let leases = Table::<LeaseRecord>::new(&name);
+    let held = to.scan(leases.bucket())?;
     // Whether it can be decoded does not matter any more.
-    if to.get(table().bucket(), name.as_str())?.is_none() {
+    if held.is_empty() && to.get(table().bucket(), name.as_str())?.is_none() {
         return Err(NamespaceError::NotFound { name });
     }
+    held.iter().for_each(|(id, _)| leases.delete(to, id));
     table().delete(to, name.as_str());
     Ok(())
 }

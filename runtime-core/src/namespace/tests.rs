@@ -129,12 +129,13 @@ async fn only_an_empty_namespace_is_deleted() {
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
     assert_eq!(
         error.to_string(),
-        "namespace a must be empty, but it still has blobs, images, leases, \
+        "namespace a must be empty, but it still has blobs, images, \
             snapshots on \"overlayfs\" snapshotter"
     );
-    for bucket in buckets {
+    for bucket in buckets.into_iter().filter(|bucket| *bucket != "leases") {
         world.remove("a", bucket).await;
     }
+    // A lease keeps nothing that is not there: it goes with its namespace.
     world.namespaces.delete(&name("a")).await.unwrap();
     assert_eq!(world.names(), ["a-b"]);
     let gone = world.namespaces.delete(&name("a")).await.unwrap_err();
