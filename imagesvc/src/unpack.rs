@@ -70,7 +70,11 @@ impl UnpackError {
 /// What one layer may be: far above real images, far below what fills a machine by surprise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Those of the archive and the folders that none of them names.
     pub(crate) entries: u64,
+    /// Names looked up on the way to entries, in every layer: some minutes of one core. An image of a million
+    /// folders, each ten deep, needs a tenth.
+    pub(crate) lookups: u64,
     /// Decompressed bytes, and bytes written to files.
     pub(crate) bytes: u64,
     /// Bytes in the paths of its folders, which are held in memory until the end.
@@ -79,7 +83,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 5_000_000, bytes: 1 << 40, folder_paths: 256 << 20 }
+        Self { entries: 5_000_000, lookups: 100_000_000, bytes: 1 << 40, folder_paths: 256 << 20 }
     }
 }
 
@@ -126,17 +130,13 @@ pub(crate) fn apply(
     let gauge = source.gauge();
     let mut archive = tar::Archive::new(source);
     let mut entries = archive.entries().map_err(source::error_of)?;
-    let mut count = 0;
     loop {
         // Names, links and attributes come between entries and are held in memory: they get a small budget.
         gauge.begin_header();
         let Some(raw) = entries.next() else { break };
         let mut raw = raw.map_err(source::error_of)?;
         gauge.end_header();
-        count += 1;
-        if count > limits.entries {
-            return Err(UnpackError::Limit { what: "entries", limit: limits.entries });
-        }
+        layer.count_entry()?;
         if let Some(entry) = Entry::parse(&mut raw)? {
             layer.apply(&entry, &mut raw)?;
         }

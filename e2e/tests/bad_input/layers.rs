@@ -77,6 +77,11 @@ fn escapes(outside: &str) -> Vec<Pull> {
             Layer::new().raw(EntryType::new(b'Z'), "file", ""),
             refused("not known"),
         ),
+        layer(
+            "a path of 2047 folders",
+            Layer::new().record("path", "d/".repeat(2047).as_bytes()).raw(EntryType::Directory, "d", ""),
+            refused("deeper than the supported"),
+        ),
         layer("a sparse file", sparse.file("file", 0o644, ""), refused("sparse")),
     ]
 }

@@ -10,6 +10,12 @@ use super::UnpackError;
 
 /// Linux' limit of a link's target and of a path.
 const MAX_PATH: usize = 4096;
+/// Folders in a path. `PATH_MAX` would allow 2047, and each costs a walk and a descriptor; the deepest trees of real
+/// images (nested `node_modules`, Java packages) have some dozens.
+pub(super) const MAX_DEPTH: usize = 256;
+pub(super) const TOO_DEEP: &str = "its path is deeper than the supported 256 folders";
+/// Of a path in an error: what comes from strangers goes to `kubectl describe`, which has little room.
+const MAX_SHOWN: usize = 200;
 const XATTR_PREFIX: &str = "SCHILY.xattr.";
 const SPARSE_PREFIX: &str = "GNU.sparse.";
 /// Attributes of overlayfs itself: a layer that brings its own could redirect into other layers.
@@ -55,7 +61,14 @@ pub(super) struct Attributes {
 
 /// A path as errors show it.
 pub(super) fn shown(path: &[OsString]) -> String {
-    path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+    shown_bytes(&path.iter().map(|part| part.as_bytes()).collect::<Vec<_>>().join(&b'/'))
+}
+
+fn shown_bytes(path: &[u8]) -> String {
+    match path.get(..MAX_SHOWN) {
+        Some(beginning) if path.len() > MAX_SHOWN => format!("{}…", String::from_utf8_lossy(beginning)),
+        _ => String::from_utf8_lossy(path).into_owned(),
+    }
 }
 
 impl Entry {
@@ -65,7 +78,7 @@ impl Entry {
     /// of any size, which the parser hands out as zeroes without reading anything.
     pub(super) fn parse<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Option<Self>, UnpackError> {
         let name = raw.path_bytes().into_owned();
-        let refused = |why| UnpackError::Refused { path: String::from_utf8_lossy(&name).into_owned(), why };
+        let refused = |why| UnpackError::Refused { path: shown_bytes(&name), why };
         let path = components(&name).map_err(refused)?;
         let extended = Extended::read(raw).map_err(refused)?;
         let header = raw.header();
@@ -120,6 +133,7 @@ fn components(name: &[u8]) -> Result<Vec<OsString>, &'static str> {
         match part {
             b"" | b"." => {}
             b".." => return Err("its path leads upwards"),
+            _ if path.len() >= MAX_DEPTH => return Err(TOO_DEEP),
             part => path.push(OsStr::from_bytes(part).to_owned()),
         }
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::{Entry, Kind, shown};
 use super::inode::{finish_special, node, remove, set_attributes, set_opaque, times, whiteout};
-use super::lower::{Found, look, open_folder};
+use super::lower::{Found, Merged, look, open_folder};
 use super::{Limits, Target, UnpackError};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -30,12 +30,15 @@ const COPY_BUFFER: usize = 256 << 10;
 
 pub(super) struct Layer {
     pub(super) root: OwnedFd,
-    pub(super) lower: Vec<(PathBuf, OwnedFd)>,
+    /// The root of what lies below.
+    pub(super) lower: Merged,
     /// Parents by the path that entries call them.
     parents: HashMap<Vec<OsString>, Rc<Parent>>,
     /// Set last: whatever is written into a folder changes its time.
     folder_times: BTreeMap<PathBuf, (i64, u32)>,
     folder_paths: u64,
+    entries: u64,
+    lookups: u64,
     left: u64,
     limits: Limits,
     buffer: Vec<u8>,
@@ -45,7 +48,7 @@ pub(super) struct Layer {
 pub(super) struct Parent {
     pub(super) folder: OwnedFd,
     /// Where it really is.
-    path: Vec<OsString>,
+    pub(super) path: Vec<OsString>,
 }
 
 pub(super) fn write_error(
@@ -70,18 +73,41 @@ impl Layer {
                 source: errno.into(),
             })
         };
-        let lower = target.lower.iter().map(|path| Ok((path.clone(), open(path)?)));
+        let lower = target.lower.iter().map(|path| open(path)).collect::<Result<_, UnpackError>>()?;
         Ok(Self {
             root: open(&target.folder)?,
-            lower: lower.collect::<Result<_, UnpackError>>()?,
+            lower: Merged::root(lower),
             parents: HashMap::new(),
             folder_times: BTreeMap::new(),
             folder_paths: 0,
+            entries: 0,
+            lookups: 0,
             left: limits.bytes,
             limits,
             buffer: vec![0; COPY_BUFFER],
             cancel,
         })
+    }
+
+    /// Counts an entry, or a folder that none names: both become files.
+    pub(super) fn count_entry(&mut self) -> Result<(), UnpackError> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(UnpackError::Limit { what: "entries", limit: self.limits.entries });
+        }
+        Ok(())
+    }
+
+    /// Before names are looked up: whether it is worth going on.
+    pub(super) fn spend(&mut self, lookups: u64) -> Result<(), UnpackError> {
+        if self.cancel.is_cancelled() {
+            return Err(UnpackError::Cancelled);
+        }
+        self.lookups += lookups;
+        if self.lookups > self.limits.lookups {
+            return Err(UnpackError::Limit { what: "folders looked up", limit: self.limits.lookups });
+        }
+        Ok(())
     }
 
     pub(super) fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), UnpackError> {
@@ -235,11 +261,7 @@ impl Layer {
         if let Some(parent) = self.parents.get(named) {
             return Ok(Rc::clone(parent));
         }
-        let path = self.walk(named, entry)?;
-        let place: PathBuf = path.iter().collect();
-        let folder =
-            open_folder(&self.root, &place).map_err(|e| write_error("open the folder of", entry, e))?;
-        let parent = Rc::new(Parent { folder, path });
+        let parent = Rc::new(self.walk(named, entry)?);
         if self.parents.len() >= KEPT_FOLDERS {
             self.parents.clear();
         }
@@ -249,6 +271,9 @@ impl Layer {
 
     pub(super) fn finish(self) -> Result<(), UnpackError> {
         for (place, modified) in self.folder_times.iter().rev() {
+            if self.cancel.is_cancelled() {
+                return Err(UnpackError::Cancelled);
+            }
             // A folder may have been replaced by a later entry.
             if let Ok(folder) = open_folder(&self.root, place) {
                 rustix::fs::futimens(&folder, &times(*modified))

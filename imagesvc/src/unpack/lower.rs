@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -51,44 +52,56 @@ pub(super) fn is_opaque(folder: impl AsFd) -> bool {
     matches!(rustix::fs::fgetxattr(folder, OPAQUE, &mut value), Ok(1..) if value[0] == b'y')
 }
 
-/// The first layer below that says something about `name` in `folder`, and where it lies.
-pub(super) fn find(
-    lower: &[(PathBuf, OwnedFd)],
-    folder: &[OsString],
-    name: &OsStr,
-) -> io::Result<(Found, Option<PathBuf>)> {
-    for (path, root) in lower {
-        let mut at = rustix::io::fcntl_dupfd_cloexec(root, 0)?;
-        let mut reached = Some(());
-        let mut opaque = false;
-        for part in folder {
-            match look(&at, part)? {
-                Found::Folder => {
-                    at = open_folder(&at, Path::new(part))?;
-                    opaque = opaque || is_opaque(&at);
-                }
-                Found::Nothing => {
-                    reached = None;
-                    break;
-                }
-                // Anything else hides what lies below it.
-                Found::Symlink(_) | Found::Whiteout | Found::Other => return Ok((Found::Nothing, None)),
-            }
-        }
-        if reached.is_some() {
-            match look(&at, name)? {
-                Found::Nothing => {}
-                found => {
-                    let mut place = path.clone();
-                    place.extend(folder);
-                    place.push(OsStr::from_bytes(name.as_bytes()));
-                    return Ok((found, Some(place)));
-                }
-            }
-        }
-        if opaque {
-            break;
-        }
+/// One folder as the layers below merge it: what each of them brings, uppermost first; empty is no folder.
+#[derive(Clone, Default)]
+pub(super) struct Merged(Vec<Rc<OwnedFd>>);
+
+/// What the layers below have at a name.
+pub(super) enum Below {
+    /// Nothing that a folder up here could be merged with.
+    Nothing,
+    Symlink(OsString),
+    Folder(Merged),
+}
+
+impl Merged {
+    /// The root of these layers.
+    pub(super) fn root(layers: Vec<OwnedFd>) -> Self {
+        Self(layers.into_iter().map(Rc::new).collect())
     }
-    Ok((Found::Nothing, None))
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many lookups a step is.
+    pub(super) fn cost(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// The folder that counts for owner, mode and time.
+    pub(super) fn uppermost(&self) -> Option<&OwnedFd> {
+        self.0.first().map(|folder| &**folder)
+    }
+
+    /// Looks into each layer until one hides those below it.
+    pub(super) fn step(&self, name: &OsStr) -> io::Result<Below> {
+        let mut folders = Vec::new();
+        for folder in &self.0 {
+            match look(folder, name)? {
+                Found::Nothing => {}
+                Found::Folder => {
+                    let inner = open_folder(folder, Path::new(name))?;
+                    let opaque = is_opaque(&inner);
+                    folders.push(Rc::new(inner));
+                    if opaque {
+                        break;
+                    }
+                }
+                Found::Symlink(target) if folders.is_empty() => return Ok(Below::Symlink(target)),
+                Found::Symlink(_) | Found::Whiteout | Found::Other => break,
+            }
+        }
+        Ok(if folders.is_empty() { Below::Nothing } else { Below::Folder(Self(folders)) })
+    }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use super::entry::MAX_DEPTH;
 use super::*;
 
 /// A layer under construction.
@@ -188,4 +189,57 @@ fn extended_attributes_and_times_are_kept() {
     assert_eq!(rustix::fs::getxattr(&path, "user.note", &mut value).unwrap(), 2);
     let stat = std::fs::metadata(&path).unwrap();
     assert_eq!((stat.mtime(), stat.mtime_nsec(), stat.uid()), (1234, 500_000_000, 70_000_000));
+}
+
+/// Layers that all have `a/b` with a mode of their own, one upon the other; the uppermost comes first.
+#[test]
+fn folders_are_taken_from_the_uppermost_layer_that_is_not_hidden() {
+    let layer = || Tar::new();
+    let with = |mode| layer().folder("a/", 0o755).folder("a/b/", mode);
+    let hidden = 0o755;
+    let file = |tar: Tar| tar.file("a/b/x", "x");
+    let table = [
+        ("both have it", file(layer()), vec![with(0o701), with(0o702)], 0o701),
+        ("the lower has it", file(layer()), vec![layer().folder("a/", 0o755), with(0o702)], 0o702),
+        ("opaque here", file(layer().file("a/.wh..wh..opq", "")), vec![with(0o701)], hidden),
+        ("opaque at the root", file(layer().file(".wh..wh..opq", "")), vec![with(0o701)], hidden),
+        ("whited out here", file(layer().file(".wh.a", "")), vec![with(0o701)], hidden),
+        ("opaque below", file(layer()), vec![layer().file("a/.wh..wh..opq", ""), with(0o702)], hidden),
+        ("whited out below", file(layer()), vec![layer().file("a/.wh.b", ""), with(0o702)], hidden),
+        ("a file below", file(layer()), vec![layer().file("a", ""), with(0o702)], hidden),
+        (
+            "above an opaque one",
+            file(layer()),
+            vec![with(0o701).file("a/.wh..wh..opq", ""), with(0o702)],
+            0o701,
+        ),
+        (
+            "a link below, up and down again",
+            layer().file("l/x", "x"),
+            vec![layer().symlink("l", "a/../c/../../a/b").folder("c/", 0o755), with(0o702)],
+            0o702,
+        ),
+        ("an absolute link here", layer().symlink("l", "/a/b").file("l/x", "x"), vec![with(0o701)], 0o701),
+        (
+            "up out of an opaque folder",
+            layer().file("o/.wh..wh..opq", "").symlink("o/l", "../a/b").file("o/l/x", "x"),
+            vec![with(0o701)],
+            0o701,
+        ),
+    ];
+    for (name, tar, below, mode) in table {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |number: usize| folder.path().join(number.to_string());
+        let count = below.len();
+        for (number, tar) in (1..).zip(below) {
+            std::fs::create_dir(at(number)).unwrap();
+            tar.apply(&Target { folder: at(number), lower: Vec::new() }).unwrap();
+        }
+        let target = Target { folder: at(0), lower: (1..=count).map(at).collect() };
+        std::fs::create_dir(at(0)).unwrap();
+        tar.apply(&target).unwrap();
+        assert_eq!(read(&target, "a/b/x"), "x", "{name}");
+        let found = std::fs::metadata(target.folder.join("a/b")).unwrap().mode() & 0o7777;
+        assert_eq!(found, mode, "{name}: {found:o}");
+    }
 }

@@ -162,3 +162,64 @@ fn a_truncated_layer_is_an_error() {
     whole.truncate(2000);
     assert!(apply_bytes(&whole, &target, Limits::default()).is_err());
 }
+
+/// `depth` folders with a file in the last.
+fn deep(depth: usize) -> String {
+    "d/".repeat(depth) + "file"
+}
+
+#[test]
+fn a_path_that_is_too_deep_is_refused_and_named_in_short() {
+    let through_a_link = Tar::new().pax(&[("linkpath", "d/".repeat(200).as_bytes())]).symlink("l", "x");
+    let through_a_link = through_a_link.pax(&[("path", format!("l/{}", deep(100)).as_bytes())]).file("x", "");
+    let too_deep = Tar::new().pax(&[("path", deep(MAX_DEPTH).as_bytes())]).file("x", "");
+    let longest = Tar::new().pax(&[("path", "d/".repeat(2047).as_bytes())]).folder("x", 0o755);
+    let too_long = Tar::new().pax(&[("path", "d".repeat(9000).as_bytes())]).file("x", "");
+    for (why, tar) in [
+        ("deeper than the supported 256", through_a_link),
+        ("deeper than the supported 256", too_deep),
+        ("deeper than the supported 256", longest),
+        ("too long", too_long),
+    ] {
+        let (_keep, target) = place();
+        let message = tar.apply(&target).unwrap_err().to_string();
+        assert!(message.contains(why) && message.len() < 512, "{message}");
+    }
+    let (_keep, target) = place();
+    Tar::new().pax(&[("path", deep(MAX_DEPTH - 1).as_bytes())]).file("x", "deep").apply(&target).unwrap();
+    assert_eq!(read(&target, &deep(MAX_DEPTH - 1)), "deep");
+}
+
+#[test]
+fn folders_that_no_entry_names_are_counted() {
+    let (_keep, target) = place();
+    let limits = Limits { entries: 100, ..Limits::default() };
+    let many = (0..9).fold(Tar::new(), |tar, n| tar.file(&format!("{n}/{}", deep(11)), "")).bytes();
+    let error = apply_bytes(&many, &target, limits).unwrap_err();
+    assert!(matches!(error, UnpackError::Limit { what: "entries", limit: 100 }), "{error:?}");
+    let (_keep, target) = place();
+    let few = (0..9).fold(Tar::new(), |tar, n| tar.file(&format!("{n}/{}", deep(5)), "")).bytes();
+    apply_bytes(&few, &target, limits).unwrap();
+}
+
+#[test]
+fn every_folder_on_the_way_is_looked_up_once() {
+    let (folder, mut target) = place();
+    for name in ["lower2", "lower3"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        target.lower.push(folder.path().join(name));
+    }
+    for lower in &target.lower {
+        std::fs::create_dir_all(lower.join("d/".repeat(100))).unwrap();
+    }
+    let path = deep(200);
+    let one = Tar::new().pax(&[("path", path.as_bytes())]).file("x", "deep").bytes();
+    // Each name is looked up here, and in the three layers below as far as they go.
+    let limits = Limits { lookups: 200 + 101 * 3, ..Limits::default() };
+    apply_bytes(&one, &target, limits).unwrap();
+    assert_eq!(read(&target, &path), "deep");
+    let (_keep, target) = place();
+    let few = Limits { lookups: 100, ..Limits::default() };
+    let error = apply_bytes(&one, &target, few).unwrap_err();
+    assert!(matches!(error, UnpackError::Limit { what: "folders looked up", limit: 100 }), "{error:?}");
+}
