@@ -85,9 +85,19 @@ impl Pull<'_> {
         if self.has(&blob.digest)? {
             return Ok(());
         }
+        let mut ingest = None;
+        let fetched = self.fetch_from_any(blob, &mut ingest).await;
+        match ingest.filter(|ingest| ingest.offset() == 0) {
+            // One that nothing has come to is no use to the next pull.
+            Some(empty) => empty.abort().map_err(|source| self.content(source)).and(fetched),
+            None => fetched,
+        }
+    }
+
+    async fn fetch_from_any(&self, blob: &Descriptor, ingest: &mut Option<Ingest>) -> Result<(), PullError> {
         let mut attempts = Vec::new();
         for host in self.session.pull_hosts() {
-            match self.fetch_from(host, blob).await {
+            match self.fetch_from(host, blob, ingest).await {
                 Ok(()) => return Ok(()),
                 Err(AttemptError::Cancelled) => return Err(self.cancelled()),
                 Err(error) => attempts.push((self.session.host(host).to_owned(), error)),
@@ -97,11 +107,16 @@ impl Pull<'_> {
         Err(self.registry(RegistryError { step, attempts }))
     }
 
-    async fn fetch_from(&self, host: usize, blob: &Descriptor) -> Result<(), AttemptError> {
+    async fn fetch_from(
+        &self,
+        host: usize,
+        blob: &Descriptor,
+        ingest: &mut Option<Ingest>,
+    ) -> Result<(), AttemptError> {
         let (mut patience, mut again) = (self.session.patience(host), false);
         loop {
             let mut course = Course::default();
-            let error = match self.fetch_once(host, blob, &mut course).await {
+            let error = match self.fetch_once(host, blob, ingest, &mut course).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -121,18 +136,19 @@ impl Pull<'_> {
         }
     }
 
-    /// One request, from where the last one stopped.
+    /// One request, from where the last one stopped. `kept` goes from one to the next: to open it anew would read
+    /// and hash again all that has come so far.
     async fn fetch_once(
         &self,
         host: usize,
         blob: &Descriptor,
+        kept: &mut Option<Ingest>,
         course: &mut Course,
     ) -> Result<(), AttemptError> {
-        let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
-        let name = format!("layer-{}", blob.digest);
-        let opened =
-            tokio::task::spawn_blocking(move || content.ingest(NewContent::new(&namespace, &name))).await;
-        let mut ingest = opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
+        let mut ingest = match kept.take() {
+            Some(ingest) => ingest,
+            None => self.open_ingest(blob).await?,
+        };
         course.resumed = ingest.offset() > 0;
         if ingest.offset() < blob.size || blob.size == 0 {
             let answer = self.session.blob(host, &blob.digest, ingest.offset());
@@ -140,17 +156,25 @@ impl Pull<'_> {
                 self.cancel.run_until_cancelled(answer).await.unwrap_or(Err(AttemptError::Cancelled));
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(error) => return Err(without(ingest, error)),
+                Err(error) => {
+                    *kept = Some(ingest);
+                    return Err(error);
+                }
             };
             if answer.offset != ingest.offset() {
                 ingest.reset().map_err(AttemptError::Store)?;
                 course.resumed = false;
             }
             let is_the_rest = answer.is_the_rest;
-            ingest = self.copy(answer, ingest, (blob.size, &mut *course)).await?;
+            let received;
+            (ingest, received) = self.copy(answer, ingest, blob.size).await?;
+            course.reached = ingest.offset();
             // An end without a length looks like one that was cut off.
-            if course.reached < blob.size && !is_the_rest {
-                return Err(AttemptError::Truncated { received: course.reached, size: blob.size });
+            let short = course.reached < blob.size && !is_the_rest;
+            let truncated = || AttemptError::Truncated { received: course.reached, size: blob.size };
+            if let Err(error) = received.and_then(|()| if short { Err(truncated()) } else { Ok(()) }) {
+                *kept = Some(ingest);
+                return Err(error);
             }
         }
         let (blob, labels) = (blob.clone(), self.source_label());
@@ -160,13 +184,22 @@ impl Pull<'_> {
         Ok(())
     }
 
-    /// The network's chunks go to a thread that hashes and writes. It has ended when this returns.
+    /// Behind what earlier pulls have left.
+    async fn open_ingest(&self, blob: &Descriptor) -> Result<Ingest, AttemptError> {
+        let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
+        let name = format!("layer-{}", blob.digest);
+        let opened = tokio::task::spawn_blocking(move || content.ingest(NewContent::new(&namespace, &name))).await;
+        opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)
+    }
+
+    /// The network's chunks go to a thread that hashes and writes. It has ended when this returns: with the ingest
+    /// and how the answer has ended, or with the error of the disk, behind which nobody knows what was written.
     async fn copy(
         &self,
         mut answer: Blob,
         mut ingest: Ingest,
-        (size, course): (u64, &mut Course),
-    ) -> Result<Ingest, AttemptError> {
+        size: u64,
+    ) -> Result<(Ingest, Result<(), AttemptError>), AttemptError> {
         let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(CHUNKS_IN_FLIGHT);
         let writer = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
@@ -200,21 +233,6 @@ impl Pull<'_> {
         }
         drop(sender);
         let ingest = writer.await.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)?;
-        course.reached = ingest.offset();
-        match received {
-            Ok(()) => Ok(ingest),
-            Err(error) => Err(without(ingest, error)),
-        }
-    }
-}
-
-/// What failed; an ingest that nothing has come to is no use to the next request.
-fn without(ingest: Ingest, error: AttemptError) -> AttemptError {
-    if ingest.offset() > 0 {
-        return error;
-    }
-    match ingest.abort() {
-        Ok(()) => error,
-        Err(source) => AttemptError::Store(source),
+        Ok((ingest, received))
     }
 }

@@ -1,6 +1,8 @@
 //! A layer that breaks off goes on where it stopped, whatever the host thinks of that.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use runtime_core::error::ErrorKind;
 use runtime_core::ids::Namespace;
@@ -119,9 +121,35 @@ async fn a_layer_that_moves_on_survives_any_number_of_breaks() {
     assert!(ranges.windows(2).all(|pair| pair[0] < pair[1]), "{ranges:?}");
 }
 
+/// Opening an ingest reads and hashes all that is there, and writes its `ref` anew: a file of that name for each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_requests_of_one_pull_open_the_ingest_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ingests, seen) = (folder.path().join("content/ingest"), Arc::new(Mutex::new(Vec::new())));
+    let opened = seen.clone();
+    let (registry, digest) = registry(b"x", move |count, layer, request| {
+        let references = std::fs::read_dir(&ingests).unwrap().map(|entry| entry.unwrap().path().join("ref"));
+        let files = references.filter_map(|path| std::fs::File::open(path).ok());
+        // Kept open, so that no other file can have its number.
+        opened.lock().unwrap().extend(files.map(|file| (file.metadata().unwrap().ino(), file)));
+        match count {
+            0..3 => part(layer, request.from).ending(End::Reset(SENT / 2)),
+            _ => part(layer, request.from),
+        }
+    })
+    .await;
+    let node = Node::open(folder.path(), quick()).await;
+    node.pull(&format!("{}/app:1", registry.address)).await.unwrap();
+    assert_eq!(registry.ranges(&digest).len(), 4);
+    let inodes: Vec<u64> = seen.lock().unwrap().iter().map(|(inode, _)| *inode).collect();
+    assert_eq!(inodes.len(), 4);
+    assert!(inodes.iter().all(|inode| *inode == inodes[0]), "{inodes:?}");
+    node.store.close();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_always_breaks_off_is_given_up_and_the_next_pull_goes_on() {
-    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_broken = broken.clone();
     let (registry, digest) = registry(b"x", move |_, layer, request| {
         let broken = is_broken.load(Ordering::SeqCst);
