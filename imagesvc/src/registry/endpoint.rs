@@ -43,8 +43,9 @@ impl Endpoint {
         url
     }
 
-    /// How its token server at `url` is connected to. Another one than the host itself is not shown the client
-    /// certificate, and gets credentials only when its own certificate is valid.
+    /// How a server at `url` is connected to that the host sends us to: for a token, or by a redirect. Another one
+    /// than the host itself is not shown the client certificate, and gets and gives nothing unless its own
+    /// certificate is valid.
     pub(crate) fn transport_to(&self, url: &Url) -> Transport {
         let mut transport = self.transport.clone();
         if url.origin() != self.base.origin() {
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_token_server_gets_neither_certificate_nor_leniency() {
+    fn another_server_gets_neither_certificate_nor_leniency() {
         let mut endpoint = crate::registry::hosts::endpoints(&[], "reg.example").unwrap().remove(0);
         endpoint.transport.identities = vec![(PathBuf::from("c"), PathBuf::from("k"))];
         endpoint.transport.authorities = vec![PathBuf::from("ca")];

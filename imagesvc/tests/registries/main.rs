@@ -13,6 +13,7 @@ mod retry;
 mod scripted;
 mod shapes;
 mod stall;
+mod tls;
 mod tokens;
 
 use std::sync::Arc;

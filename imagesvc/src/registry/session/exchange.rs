@@ -83,8 +83,8 @@ impl Session {
     }
 
     /// Follows redirects; tells which address has answered in the end. What we know of the host (token,
-    /// configured headers, client certificate) does not go along to another one, and nothing goes from https to
-    /// http.
+    /// configured headers, client certificate) does not go along to another one, nor does its leave to show a
+    /// certificate that is not valid, and nothing goes from https to http.
     async fn follow(
         &self,
         endpoint: &Endpoint,
@@ -114,9 +114,7 @@ impl Session {
             };
             if next.origin() != url.origin() {
                 headers = HeaderMap::new();
-                let mut transport = endpoint.transport.clone();
-                transport.identities.clear();
-                client = self.clients.get(&transport)?;
+                client = self.clients.get(&endpoint.transport_to(&next))?;
             }
             behind = (next.origin() != endpoint.base.origin()).then(|| host_of(&next));
             url = next;
