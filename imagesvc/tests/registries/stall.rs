@@ -10,7 +10,8 @@ use super::node::Node;
 use super::scripted::{End, Scripted};
 use super::{DEADLINE, hosts, quick, text};
 
-const LIMIT: Duration = Duration::from_millis(400);
+/// Long enough that a busy machine does not look like a stalled host.
+const LIMIT: Duration = Duration::from_secs(2);
 
 fn limited() -> Config {
     Config { progress_timeout: Some(LIMIT), ..quick() }
@@ -38,7 +39,7 @@ async fn a_layer_that_stalls_fails_the_pull_with_layer_and_host() {
         assert!(begun.elapsed() >= LIMIT);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         let message = text(&error);
-        let said = format!("{} sent nothing for 400ms", registry.address);
+        let said = format!("{} sent nothing for 2s", registry.address);
         assert!(message.contains(&digest_of(&layer)) && message.contains(&said), "{message}");
         assert_eq!(registry.ranges(&digest_of(&layer)).len(), requests, "it has had its time");
         assert_eq!(node.service.list(None).unwrap(), []);
@@ -55,7 +56,7 @@ async fn a_host_that_never_answers_fails_the_pull() {
     let node = Node::open(folder.path(), limited()).await;
     let pulled = tokio::time::timeout(DEADLINE, node.pull(&format!("{address}/app:1"))).await;
     let message = text(&pulled.expect("the pull ends").unwrap_err());
-    assert!(message.contains(&format!("{address} sent nothing for 400ms")), "{message}");
+    assert!(message.contains(&format!("{address} sent nothing for 2s")), "{message}");
     node.store.close();
 }
 
@@ -78,7 +79,7 @@ async fn the_next_host_goes_on_behind_one_that_stalls() {
 async fn a_slow_layer_may_take_longer_than_the_limit() {
     let layer = tar_of(b"x");
     let image = Image::of(&[&layer]);
-    let registry = registry(&image, &layer, End::Dribble(8, LIMIT / 4)).await;
+    let registry = registry(&image, &layer, End::Dribble(20, LIMIT / 16)).await;
     let folder = tempfile::tempdir().unwrap();
     let node = Node::open(folder.path(), limited()).await;
     let begun = Instant::now();
@@ -92,7 +93,7 @@ async fn a_slow_layer_may_take_longer_than_the_limit() {
 async fn without_a_limit_a_pause_is_no_failure() {
     let layer = tar_of(b"x");
     let image = Image::of(&[&layer]);
-    let registry = registry(&image, &layer, End::Dribble(2, LIMIT)).await;
+    let registry = registry(&image, &layer, End::Dribble(2, Duration::from_millis(400))).await;
     let folder = tempfile::tempdir().unwrap();
     let node = Node::open(folder.path(), Config { progress_timeout: None, ..quick() }).await;
     node.pull(&format!("{}/app:1", registry.address)).await.unwrap();
