@@ -89,14 +89,23 @@ pub(crate) fn run(node: &Node, table: Vec<Pull>) {
         }
         wrong.extend(outcome.check(name, answer).err());
         wrong.extend(bounds.check(name));
-        wrong.extend(forget(node, &reference).err().map(|status| format!("{name}: {status}")));
+        let forgotten = forget(node, &reference, outcome).err();
+        wrong.extend(forgotten.map(|status| format!("{name}: {status}")));
     }
     assert_none(wrong);
 }
 
-/// Nothing of an image is listed, or nothing is after it was removed.
-fn forget(node: &Node, reference: &str) -> Result<(), Status> {
+/// Nothing is listed of an image that was refused, and nothing of one that was taken after it was removed.
+fn forget(node: &Node, reference: &str, outcome: &Outcome) -> Result<(), Status> {
+    let refused = match outcome {
+        Outcome::Refused(..) => nothing_is_listed(node),
+        Outcome::Contained => Ok(()),
+    };
     node.cri().remove_image_named(reference)?;
+    refused.and(nothing_is_listed(node))
+}
+
+fn nothing_is_listed(node: &Node) -> Result<(), Status> {
     let listed = node.cri().images()?;
     if listed.is_empty() { Ok(()) } else { Err(Status::internal(format!("images are listed: {listed:?}"))) }
 }
