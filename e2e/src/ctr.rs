@@ -77,8 +77,11 @@ impl Ctr {
     }
 }
 
-/// Each RFC 3339 time of a word as `<time>`.
+/// Each RFC 3339 time of a word as `<time>`, also in Go's form, which is date, time and zone.
 fn without_times(word: &str) -> String {
+    if word.len() > 4 && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | '+')) {
+        return "<time>".to_owned();
+    }
     const SHAPE: &str = "0000-00-00T00:00:00";
     let fits = |at: &str| {
         let same =

@@ -17,8 +17,10 @@ struct Sides {
 impl Sides {
     fn start() -> Self {
         process::need_root();
-        let orlop = Node::bare();
-        Self { orlop, containerd: Node::bare_of(Program::containerd(PAUSE), Plugins::Reference) }
+        let mut containerd = Program::containerd(PAUSE);
+        // What no lease holds stays until somebody asks for a collection: the lines say when.
+        containerd.tables += "\n[plugins.\"io.containerd.gc.v1.scheduler\"]\nstartup_delay = \"1h\"\n";
+        Self { orlop: Node::bare(), containerd: Node::bare_of(containerd, Plugins::Reference) }
     }
 
     /// Runs every line on both; complains about all that differ.

@@ -52,15 +52,30 @@ fn figures_are_those_of_the_cgroup_also_after_a_restart() {
         let available = value(memory.available_bytes);
         assert_eq!(available + working_set, LIMIT.unsigned_abs());
         assert!(value(memory.rss_bytes) > 1 << 20 && value(memory.page_faults) > 0);
-        let layer = first.writable_layer.expect("a writable layer");
-        assert!(value(layer.used_bytes) >= 1 << 20 && value(layer.inodes_used) >= 2);
+        let layer = layer_with(&node, &id, 1 << 20);
+        assert!(value(layer.inodes_used) >= 2);
         assert!(layer.fs_id.expect("where").mountpoint.ends_with("io.containerd.snapshotter.v1.overlayfs"));
         let used = value(cpu.usage_core_nano_seconds);
-        wait::until("time goes on", || {
+        let later = wait::for_some("time goes on and makes a rate", || {
             let later = stats(&node, &id).cpu.expect("cpu");
-            later.timestamp > cpu.timestamp && value(later.usage_core_nano_seconds) > used
+            let goes_on = later.timestamp > cpu.timestamp && value(later.usage_core_nano_seconds) > used;
+            later.usage_nano_cores.filter(|_| goes_on)
         });
+        // It works all the time, on one core.
+        assert!((1_000_000..2_000_000_000).contains(&later.value), "{later:?}");
     }
+    let before = stats(&node, &id).writable_layer.expect("a writable layer").timestamp;
+    let more = ["dd", "if=/dev/zero", "of=/more", "bs=1M", "count=4"];
+    assert_eq!(node.cri().exec_in(&id, &more, 10).expect("exec").exit_code, 0);
+    let layer = layer_with(&node, &id, 5 << 20);
+    assert!(layer.timestamp > before, "the figure is of a later walk");
+}
+
+/// The writable layer, once it is known to hold so much.
+fn layer_with(node: &Node, id: &str, bytes: u64) -> cri::FilesystemUsage {
+    wait::for_some("its writable layer is measured", || {
+        stats(node, id).writable_layer.filter(|layer| value(layer.used_bytes) >= bytes)
+    })
 }
 
 #[test]

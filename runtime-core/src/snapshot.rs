@@ -7,12 +7,14 @@
 mod overlayfs;
 pub mod peek;
 pub mod plugin;
+mod recent;
 mod usage;
 
 #[cfg(test)]
 mod testsuite;
 
 use std::io;
+use std::ops::AddAssign;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -55,6 +57,20 @@ pub struct Usage {
     /// Bytes allocated on disk.
     pub bytes: u64,
     pub inodes: u64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.inodes += other.inodes;
+    }
+}
+
+/// What a snapshot took at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    pub usage: Usage,
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,10 +224,15 @@ pub trait Snapshotter: Send + Sync + 'static {
 
     async fn remove(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<(), SnapshotError>;
 
-    /// What the snapshot itself takes, without its parents.
-    async fn usage(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<Usage, SnapshotError>;
+    /// What the snapshot itself takes, without its parents. Of one that is written to it is the last figure that is
+    /// known, and none when nobody has asked before and it takes long to find out.
+    async fn usage(
+        &self,
+        namespace: &Namespace,
+        key: &SnapshotKey,
+    ) -> Result<Option<Measured>, SnapshotError>;
 
-    /// What all snapshots of all namespaces take.
+    /// What all snapshots of all namespaces take, from the same figures.
     async fn total_usage(&self) -> Result<Usage, SnapshotError>;
 
     /// Frees the bytes that no record names. For the start of the daemon and after removals.

@@ -20,7 +20,8 @@ pub(crate) fn message(view: &ContainerView, used: &ContainerStats, snapshots: &P
         cpu: used.cpu.map(|cpu| v1::CpuUsage {
             timestamp,
             usage_core_nano_seconds: number(cpu.nanoseconds),
-            // A rate over a time that nobody named: kubelet and crictl take the difference of two looks.
+            // Absent at the first look; the kubelet then takes the difference of two looks of its own.
+            usage_nano_cores: used.cpu_rate.and_then(number),
             ..Default::default()
         }),
         memory: used.memory.map(|memory| v1::MemoryUsage {
@@ -34,10 +35,10 @@ pub(crate) fn message(view: &ContainerView, used: &ContainerStats, snapshots: &P
             ..Default::default()
         }),
         writable_layer: used.writable.map(|writable| v1::FilesystemUsage {
-            timestamp,
+            timestamp: writable.at.nanos(),
             fs_id: Some(v1::FilesystemIdentifier { mountpoint: snapshots.to_string_lossy().into_owned() }),
-            used_bytes: number(writable.bytes),
-            inodes_used: number(writable.inodes),
+            used_bytes: number(writable.usage.bytes),
+            inodes_used: number(writable.usage.inodes),
         }),
         swap: used.swap.map(|swap| v1::SwapUsage {
             timestamp,

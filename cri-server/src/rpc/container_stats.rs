@@ -12,10 +12,9 @@ pub(crate) async fn show(
     request: v1::ContainerStatsRequest,
 ) -> Result<v1::ContainerStatsResponse, Status> {
     let view = cri.pods.container(&request.container_id).map_err(status)?;
-    let used = cri.pods.stats(&view).await;
-    Ok(v1::ContainerStatsResponse {
-        stats: Some(stats::message(&view, &used, &cri.pods.services().snapshotter.root())),
-    })
+    let used = cri.pods.stats(std::slice::from_ref(&view)).await;
+    let snapshots = cri.pods.services().snapshotter.root();
+    Ok(v1::ContainerStatsResponse { stats: used.first().map(|used| stats::message(&view, used, &snapshots)) })
 }
 
 /// Of those that run: crictl and the kubelet take figures without a time for a failure.
@@ -30,14 +29,11 @@ pub(crate) async fn list(
         label_selector: filter.label_selector,
     });
     let snapshots = cri.pods.services().snapshotter.root();
-    let mut found = Vec::new();
-    let views = filter::containers(wanted, cri.pods.containers());
-    for view in views.iter().filter(|view| view.state.pid().is_some()) {
-        let used = cri.pods.stats(view).await;
-        // It may have ended meanwhile.
-        if used.cpu.is_some() {
-            found.push(stats::message(view, &used, &snapshots));
-        }
-    }
-    v1::ListContainerStatsResponse { stats: found }
+    let mut views = filter::containers(wanted, cri.pods.containers());
+    views.retain(|view| view.state.pid().is_some());
+    let used = cri.pods.stats(&views).await;
+    // One may have ended meanwhile.
+    let found = views.iter().zip(&used).filter(|(_, used)| used.cpu.is_some());
+    let stats = found.map(|(view, used)| stats::message(view, used, &snapshots)).collect();
+    v1::ListContainerStatsResponse { stats }
 }

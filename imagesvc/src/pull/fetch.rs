@@ -188,7 +188,8 @@ impl Pull<'_> {
     async fn open_ingest(&self, blob: &Descriptor) -> Result<Ingest, AttemptError> {
         let (content, namespace) = (self.puller.parts.content.clone(), self.puller.namespace.clone());
         let name = format!("layer-{}", blob.digest);
-        let opened = tokio::task::spawn_blocking(move || content.ingest(NewContent::new(&namespace, &name))).await;
+        let opened =
+            tokio::task::spawn_blocking(move || content.ingest(NewContent::new(&namespace, &name))).await;
         opened.map_err(|_| AttemptError::Cancelled)?.map_err(AttemptError::Store)
     }
 

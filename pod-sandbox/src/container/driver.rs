@@ -132,6 +132,7 @@ impl ContainerDriver {
             id: driver.id.clone(),
             pod: pod.clone(),
             view: driver.view.subscribe(),
+            cpu: Arc::default(),
             requests: sender,
         };
         (driver, handle)

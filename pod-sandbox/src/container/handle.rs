@@ -17,6 +17,7 @@ use crate::pod::{NoShim, Pod};
 use crate::registry::LookupError;
 use crate::services::StoreFailed;
 use crate::spec::LinuxResources;
+use crate::stats::CpuRate;
 use crate::view::ContainerView;
 
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,8 @@ pub(crate) struct ContainerHandle {
     pub(crate) id: ContainerId,
     pub(crate) pod: Arc<Pod>,
     pub(crate) view: watch::Receiver<ContainerView>,
+    /// What those who ask for figures have seen before.
+    pub(crate) cpu: Arc<CpuRate>,
     pub(super) requests: mpsc::Sender<Request>,
 }
 

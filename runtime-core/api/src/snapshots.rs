@@ -156,7 +156,8 @@ impl Snapshots for SnapshotsApi {
         let namespace = scope::namespace(&request)?;
         let sent = request.into_inner();
         let snapshotter = self.named(&sent.snapshotter)?;
-        let usage = snapshotter.usage(&namespace, &key(sent.key)?).await.map_err(status)?;
+        let measured = snapshotter.usage(&namespace, &key(sent.key)?).await.map_err(status)?;
+        let usage = measured.ok_or_else(|| Status::unavailable("it is being measured: ask again"))?.usage;
         Ok(Response::new(wire::UsageResponse { size: size(usage.bytes), inodes: size(usage.inodes) }))
     }
 

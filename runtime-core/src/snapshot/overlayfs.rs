@@ -17,14 +17,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use folders::{ids_in, make_folder};
 use records::{chain, checked, held, insert, recorded_ids, tables, take_out};
+use tokio_util::sync::CancellationToken;
 
+use super::recent::Recent;
 use super::{
-    Commit, Kind, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table, usage,
+    Commit, Kind, Measured, Mount, NewSnapshot, SnapshotError, SnapshotRecord, Snapshotter, Usage, table,
+    usage,
 };
 use crate::clock::SharedClock;
 use crate::ids::{Namespace, SnapshotKey};
 use crate::labels::LabelChange;
 use crate::store::SharedStore;
+use crate::store::record::Table;
 use crate::tasks::TaskGroup;
 
 const NAME: &str = "overlayfs";
@@ -51,6 +55,7 @@ pub struct Overlayfs {
     tasks: TaskGroup,
     next: AtomicU64,
     making: Making,
+    recent: Recent,
 }
 
 fn failed<'a>(step: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SnapshotError + 'a {
@@ -88,6 +93,7 @@ impl Overlayfs {
             folders: folders.into(),
             root: root.to_owned(),
             store,
+            recent: Recent::new(tasks.clone(), clock.clone()),
             clock,
             tasks,
             next: AtomicU64::new(next),
@@ -184,6 +190,18 @@ impl Overlayfs {
         SnapshotError::NotFound { snapshotter: NAME.to_owned(), key: key.clone() }
     }
 
+    /// Has the figure of a snapshot renewed if it is old. One that was removed since its record was read has been
+    /// forgotten before it was asked for, and would never be again.
+    fn measure(&self, table: &Table<SnapshotRecord>, record: &SnapshotRecord) -> Result<(), SnapshotError> {
+        if self.recent.refresh(record.id, self.layer(record.id)) {
+            let now = table.get(&*self.store, record.key.as_str())?;
+            if now.is_none_or(|now| now.id != record.id) {
+                self.recent.forget(record.id);
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes folders in the background; what is left when the daemon dies is found by `cleanup`.
     fn delete_later(&self, folders: Vec<PathBuf>) {
         self.tasks.spawn("snapshot-delete", async move {
@@ -248,7 +266,7 @@ impl Snapshotter for Overlayfs {
         let record = self.stat(namespace, key)?;
         let usage = blocking("sync", self.layer(record.id), |layer| {
             rustix::fs::syncfs(std::fs::File::open(layer)?)?;
-            usage::of_tree(layer)
+            usage::of_tree(layer, &CancellationToken::new())
         })
         .await?;
         let (table, key, now) = (table(namespace, NAME), key.clone(), self.clock.now());
@@ -276,7 +294,9 @@ impl Snapshotter for Overlayfs {
                 table.put(change, &committed)?;
                 held(change, &held_in, lease.as_ref(), committed.key)
             })
-            .await
+            .await?;
+        self.recent.forget(id);
+        Ok(())
     }
 
     async fn relabel(
@@ -301,36 +321,41 @@ impl Snapshotter for Overlayfs {
     async fn remove(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<(), SnapshotError> {
         let (table, key) = (table(namespace, NAME), key.clone());
         let id = self.store.write(move |change| take_out(change, &table, &key)).await?;
+        self.recent.forget(id);
         self.delete_later(vec![self.folder(id)]);
         Ok(())
     }
 
-    async fn usage(&self, namespace: &Namespace, key: &SnapshotKey) -> Result<Usage, SnapshotError> {
+    async fn usage(
+        &self,
+        namespace: &Namespace,
+        key: &SnapshotKey,
+    ) -> Result<Option<Measured>, SnapshotError> {
         let record = self.stat(namespace, key)?;
-        match record.usage {
-            Some(usage) => Ok(usage),
-            None => blocking("measure", self.layer(record.id), usage::of_tree).await,
+        if let Some(usage) = record.usage {
+            return Ok(Some(Measured { usage, at: self.clock.now() }));
         }
+        self.measure(&table(namespace, NAME), &record)?;
+        Ok(self.recent.figure(record.id).await)
     }
 
     async fn total_usage(&self) -> Result<Usage, SnapshotError> {
         let mut total = Usage::default();
+        let mut measured = Vec::new();
         for table in tables(&*self.store)? {
             for record in table.list(&*self.store)?.records {
-                let usage = match record.usage {
-                    Some(usage) => Ok(usage),
-                    None => blocking("measure", self.layer(record.id), usage::of_tree).await,
-                };
-                match usage {
-                    Ok(usage) => {
-                        total.bytes += usage.bytes;
-                        total.inodes += usage.inodes;
+                match record.usage {
+                    Some(usage) => total += usage,
+                    None => {
+                        self.measure(&table, &record)?;
+                        measured.push(record.id);
                     }
-                    // Removed while we counted.
-                    Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
                 }
             }
+        }
+        // Those that have to be waited for are measured at the same time.
+        for id in measured {
+            total += self.recent.figure(id).await.map_or(Usage::default(), |measured| measured.usage);
         }
         Ok(total)
     }

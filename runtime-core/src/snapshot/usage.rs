@@ -5,13 +5,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Usage;
 
 /// `st_blocks` counts these, whatever the file system's block size (stat(2)).
 const BLOCK: u64 = 512;
 
-/// Counts every inode below and including `root` once. Entries that go away meanwhile are not counted.
-pub(super) fn of_tree(root: &Path) -> io::Result<Usage> {
+/// Counts every inode below and including `root` once. Entries that go away meanwhile are not counted. Cancelled, it
+/// is an error.
+pub(super) fn of_tree(root: &Path, cancel: &CancellationToken) -> io::Result<Usage> {
     let mut usage = Usage::default();
     let mut linked = HashSet::new();
     let mut folders = vec![root.to_owned()];
@@ -22,6 +25,9 @@ pub(super) fn of_tree(root: &Path) -> io::Result<Usage> {
             entries => entries?,
         };
         for entry in entries {
+            if cancel.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let entry = entry?;
             let Ok(metadata) = entry.metadata() else { continue };
             count(&metadata, &mut linked, &mut usage);

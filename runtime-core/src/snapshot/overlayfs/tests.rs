@@ -102,8 +102,29 @@ async fn usage_counts_a_layer_alone_and_hard_links_once() {
     std::io::Write::write_all(&mut std::fs::File::create(&file).unwrap(), &[1; 100_000]).unwrap();
     std::fs::hard_link(&file, file.with_extension("again")).unwrap();
     snapshotter.commit(&namespace, &key("x"), Commit::as_name(key("a"))).await.unwrap();
-    let usage = snapshotter.usage(&namespace, &key("a")).await.unwrap();
+    let usage = snapshotter.usage(&namespace, &key("a")).await.unwrap().unwrap().usage;
     assert_eq!(usage.inodes, 2);
     assert!((100_000..150_000).contains(&usage.bytes), "{usage:?}");
     assert_eq!(snapshotter.total_usage().await.unwrap(), usage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_of_what_is_written_to_are_kept_as_long_as_the_snapshot() {
+    let (_root, snapshotter, _store) = open();
+    let namespace = Namespace::k8s();
+    let usage = async |name: &str| snapshotter.usage(&namespace, &key(name)).await;
+    for name in ["removed", "committed", "kept"] {
+        snapshotter.prepare(&namespace, new(name, None)).await.unwrap();
+        assert_eq!(usage(name).await.unwrap().unwrap().usage.inodes, 1);
+    }
+    let first = usage("kept").await.unwrap();
+    assert_eq!(usage("kept").await.unwrap(), first, "the same walk, with its time");
+    snapshotter.total_usage().await.unwrap();
+    assert_eq!(snapshotter.recent.len(), 3);
+    snapshotter.remove(&namespace, &key("removed")).await.unwrap();
+    snapshotter.commit(&namespace, &key("committed"), Commit::as_name(key("frozen"))).await.unwrap();
+    assert_eq!(snapshotter.recent.len(), 1);
+    assert!(matches!(usage("removed").await, Err(SnapshotError::NotFound { .. })));
+    assert_eq!(usage("frozen").await.unwrap().unwrap().usage.inodes, 1);
+    assert_eq!(snapshotter.recent.len(), 1);
 }
