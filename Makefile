@@ -82,7 +82,7 @@ down: ## the end of that node, with nothing left
 	@test ! -e '$(UP_FOLDER)' || $(TARGET)/debug/orlop-up down --folder '$(UP_FOLDER)'
 
 .PHONY: tools
-tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) ## the pinned test tools: crictl, critest, runc, CNI plugins
+tools: packages $(TOOLS)/crictl $(TOOLS)/critest $(TOOLS)/runc $(CNI_PLUGINS) $(CONTAINERD_TOOLS) ## the pinned test tools: crictl, critest, runc, CNI plugins, containerd with ctr
 
 .PHONY: test
 test: root packages ## everything that is tested: tools, unit tests, end-to-end tests (root)
@@ -96,12 +96,9 @@ e2e: root tools build ## the end-to-end tests alone; T=name picks some
 	@$(call suite,end-to-end tests,cargo test --locked -p e2e --no-fail-fast -- --test-threads=2 $(T))
 
 .PHONY: bench
-bench: root tools bench-tools release ## orlop beside containerd, in milliseconds and memory; B="--rounds 5 --pods 10" changes the run
+bench: root tools release ## orlop beside containerd, in milliseconds and memory; B="--rounds 5 --pods 10" changes the run
 	cargo build --locked -p e2e --bin bench
 	@$(TARGET)/debug/bench $(B)
-
-.PHONY: bench-tools
-bench-tools: packages $(CONTAINERD_TOOLS) ## what the benchmark needs besides: the pinned containerd
 
 .PHONY: lint
 lint: packages ## formatting and clippy, warnings denied

@@ -139,7 +139,7 @@ fn content(sides: &Sides) {
     sides.compare(&lines);
 }
 
-const SNAPSHOTS: [&str; 26] = [
+const SNAPSHOTS: [&str; 25] = [
     "-n one snapshots prepare work",
     "-n one snapshots prepare work",
     "-n one snapshots prepare child missing",
@@ -158,7 +158,6 @@ const SNAPSHOTS: [&str; 26] = [
     "-n one snapshots info missing",
     "-n one snapshots usage",
     "-n one snapshots usage layer",
-    "-n one snapshots mounts /x child",
     "-n one snapshots mounts /x layer",
     "-n one snapshots label layer k=v",
     "-n one snapshots rm layer",
