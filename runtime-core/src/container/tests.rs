@@ -98,7 +98,7 @@ async fn a_container_of_a_pod_is_not_deleted_behind_its_back() {
     let mut owned = record("pod");
     owned.extensions.insert("io.orlop.cri.container".into(), value("x"));
     let table = Table::<ContainerRecord>::new(&namespace);
-    let written = containers.store.write(move |change| Ok::<_, StoreError>(table.put(change, &owned)?));
+    let written = containers.store.write(move |change| table.put(change, &owned));
     written.await.unwrap();
     let refused = containers.delete(&namespace, "pod").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::FailedPrecondition);

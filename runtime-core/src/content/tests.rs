@@ -121,7 +121,7 @@ async fn an_ingest_says_how_far_it_is_until_it_is_committed_or_aborted() {
     ingest.write(b"half").unwrap();
     let status = content.ingest_status(&k8s, "layer").unwrap();
     assert_eq!((status.offset, status.total, status.expected.clone()), (4, 8, new.expected.clone()));
-    assert_eq!(content.ingest_statuses(&k8s).unwrap(), [status.clone()]);
+    assert_eq!(content.ingest_statuses(&k8s).unwrap(), std::slice::from_ref(&status));
     assert_eq!(content.ingest_statuses(&other).unwrap(), []);
     assert!(matches!(content.ingest_status(&other, "layer"), Err(ContentError::NoIngest { .. })));
     assert!(matches!(content.abort(&k8s, "layer"), Err(ContentError::Busy { .. })));

@@ -326,7 +326,9 @@ fn commit(
                 records.push(Changed { bucket, key, before, after });
             }
         }
-        news.as_mut().filter(|_| !records.is_empty()).map(|news| news.push(records));
+        if let Some(news) = news.as_mut().filter(|_| !records.is_empty()) {
+            news.push(records);
+        }
     }
     if dirty {
         transaction.0.commit().map_err(|error| access("commit", "", error))
