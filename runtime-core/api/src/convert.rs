@@ -3,13 +3,14 @@
 use prost_types::Timestamp as WireTime;
 use runtime_core::clock::Timestamp;
 use runtime_core::content::Descriptor;
+use runtime_core::error::ErrorKind;
 use runtime_core::ids::Digest;
 use runtime_core::record::TypedValue;
 use runtime_core::snapshot::Mount;
 use runtime_proto::types;
 use tonic::Status;
 
-use crate::status::invalid;
+use crate::status::{invalid, refuse};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -37,7 +38,8 @@ pub(crate) fn size(bytes: u64) -> i64 {
 
 /// A number that must not be negative.
 pub(crate) fn unsigned(what: &str, number: i64) -> Result<u64, Status> {
-    u64::try_from(number).map_err(|_| Status::invalid_argument(format!("{what} {number} is negative")))
+    u64::try_from(number)
+        .map_err(|_| refuse(ErrorKind::InvalidArgument, format!("{what} {number} is negative")))
 }
 
 pub(crate) fn digest(text: &str) -> Result<Digest, Status> {

@@ -1,5 +1,7 @@
 //! `grpc.health.v1`: whoever gets an answer has found a daemon that serves.
 
+use crate::status::refuse;
+use runtime_core::error::ErrorKind;
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _, stream};
@@ -28,7 +30,7 @@ fn check(service: &str) -> Result<HealthCheckResponse, Status> {
     if service.is_empty() {
         Ok(SERVING)
     } else {
-        Err(Status::not_found("only the daemon as a whole, the empty name, is checked"))
+        Err(refuse(ErrorKind::NotFound, "only the daemon as a whole, the empty name, is checked"))
     }
 }
 

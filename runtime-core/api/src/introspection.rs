@@ -1,5 +1,6 @@
 //! `containerd.services.introspection.v1`: which plugins there are and how their start went, and who the daemon is.
 
+use runtime_core::error::ErrorKind;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,11 +12,11 @@ use runtime_core::plugin::{Status as PluginStatus, StatusState};
 use runtime_core::store::atomic;
 use runtime_proto::services::introspection::v1 as wire;
 use runtime_proto::services::introspection::v1::introspection_server::{Introspection, IntrospectionServer};
-use runtime_proto::types::{Platform, rpc};
-use tonic::{Code, Request, Response, Status};
+use runtime_proto::types::Platform;
+use tonic::{Request, Response, Status};
 
 use crate::grpc_service;
-use crate::status::status;
+use crate::status::{as_value, refuse, status};
 
 #[derive(Clone)]
 pub struct IntrospectionApi {
@@ -67,18 +68,16 @@ impl Introspection for IntrospectionApi {
     ) -> Result<Response<wire::PluginInfoResponse>, Status> {
         let wire::PluginInfoRequest { r#type: kind, id, options } = request.into_inner();
         let Some(found) = self.plugins.iter().find(|plugin| plugin.kind == kind && plugin.id == id) else {
-            return Err(Status::not_found(format!("plugin {kind}.{id} does not exist")));
+            return Err(refuse(ErrorKind::NotFound, format!("plugin {kind}.{id} does not exist")));
         };
         if options.is_some() {
-            return Err(Status::unimplemented(format!("plugin {kind}.{id} takes no options")));
+            return Err(refuse(ErrorKind::Unimplemented, format!("plugin {kind}.{id} takes no options")));
         }
         Ok(Response::new(wire::PluginInfoResponse { plugin: Some(message(found)), extra: None }))
     }
 }
 
 fn message(plugin: &PluginStatus) -> wire::Plugin {
-    let failed =
-        |code: Code, message: String| Some(rpc::Status { code: code as i32, message, ..Default::default() });
     wire::Plugin {
         r#type: plugin.kind.to_owned(),
         id: plugin.id.to_owned(),
@@ -88,8 +87,10 @@ fn message(plugin: &PluginStatus) -> wire::Plugin {
         capabilities: plugin.facts.capabilities.clone(),
         init_err: match &plugin.state {
             StatusState::Started => None,
-            StatusState::Failed(error) => failed(Code::Unknown, chain(&***error)),
-            StatusState::Disabled => failed(Code::Unavailable, "skip plugin: disabled".to_owned()),
+            StatusState::Failed(error) => Some(as_value(ErrorKind::Internal, chain(&***error))),
+            StatusState::Disabled => {
+                Some(as_value(ErrorKind::Unavailable, "skip plugin: disabled".to_owned()))
+            }
         },
     }
 }

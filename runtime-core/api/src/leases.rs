@@ -1,6 +1,7 @@
 //! `containerd.services.leases.v1`: what keeps objects while a client still works on them.
 
 use runtime_core::clock::Timestamp;
+use runtime_core::error::ErrorKind;
 use runtime_core::filter::Filters;
 use runtime_core::gc::Gc;
 use runtime_core::ids::{Digest, LeaseId, SnapshotKey};
@@ -11,7 +12,7 @@ use runtime_proto::services::leases::v1::leases_server::{Leases as Service, Leas
 use tonic::{Request, Response, Status};
 
 use crate::convert::time;
-use crate::status::{invalid, missing, status};
+use crate::status::{invalid, missing, refuse, status};
 use crate::{grpc_service, scope};
 
 /// RFC 3339; a lease past that instant holds nothing.
@@ -105,7 +106,10 @@ impl Service for LeasesApi {
 fn expiry(labels: &Labels) -> Result<Option<Timestamp>, Status> {
     let Some(text) = labels.get(EXPIRES) else { return Ok(None) };
     let at = humantime::parse_rfc3339_weak(text).map_err(|error| {
-        Status::invalid_argument(format!("label {EXPIRES} {text:?} is not an RFC 3339 time: {error}"))
+        refuse(
+            ErrorKind::InvalidArgument,
+            format!("label {EXPIRES} {text:?} is not an RFC 3339 time: {error}"),
+        )
     })?;
     Ok(Some(Timestamp::from(at)))
 }
@@ -128,9 +132,12 @@ fn resource(sent: Option<wire::Resource>) -> Result<Resource, Status> {
                 let key = SnapshotKey::parse(id).map_err(invalid)?;
                 Ok(Resource::Snapshot { snapshotter: name.to_owned(), key })
             }
-            None => Err(Status::invalid_argument(format!(
-                "resource type {other:?} is none of {CONTENT}, {SNAPSHOTS}<snapshotter>, {INGESTS}, {IMAGES}"
-            ))),
+            None => Err(refuse(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "resource type {other:?} is none of {CONTENT}, {SNAPSHOTS}<snapshotter>, {INGESTS}, {IMAGES}"
+                ),
+            )),
         },
     }
 }

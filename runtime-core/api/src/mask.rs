@@ -1,6 +1,8 @@
 //! Field masks of updates: which fields of an object a client wants to change, and what becomes of its labels.
 
+use crate::status::refuse;
 use prost_types::FieldMask;
+use runtime_core::error::ErrorKind;
 use runtime_core::labels::{LabelChange, Labels};
 use tonic::Status;
 
@@ -40,7 +42,7 @@ pub(crate) fn labels_only(mask: Option<FieldMask>, sent: &Labels, what: &str) ->
 /// The answer to a path that may not change.
 pub(crate) fn refused(path: &str, what: &str) -> Status {
     let shown: String = path.chars().take(SHOWN).collect();
-    Status::invalid_argument(format!("cannot update field {shown:?} of {what}"))
+    refuse(ErrorKind::InvalidArgument, format!("cannot update field {shown:?} of {what}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What the headers of a call say: the namespace it is about, and the lease that keeps what it makes.
 
+use runtime_core::error::ErrorKind;
 use runtime_core::ids::{LeaseId, Namespace};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use crate::status::invalid;
+use crate::status::{invalid, refuse};
 
 const NAMESPACE: &str = "containerd-namespace";
 const LEASE: &str = "containerd-lease";
@@ -13,7 +14,7 @@ const LEASE: &str = "containerd-lease";
 pub(crate) fn namespace<T>(request: &Request<T>) -> Result<Namespace, Status> {
     let name = header(request.metadata(), NAMESPACE)?
         .filter(|name| !name.is_empty())
-        .ok_or_else(|| Status::failed_precondition("namespace is required"))?;
+        .ok_or_else(|| refuse(ErrorKind::FailedPrecondition, "namespace is required"))?;
     Namespace::parse(name).map_err(invalid)
 }
 
@@ -25,14 +26,15 @@ pub(crate) fn lease<T>(request: &Request<T>) -> Result<Option<LeaseId>, Status> 
 
 fn header<'a>(metadata: &'a MetadataMap, name: &str) -> Result<Option<&'a str>, Status> {
     let value = metadata.get(name).map(|value| value.to_str());
-    value.transpose().map_err(|_| Status::invalid_argument(format!("header {name} is not ASCII text")))
+    value
+        .transpose()
+        .map_err(|_| refuse(ErrorKind::InvalidArgument, format!("header {name} is not ASCII text")))
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
+    use crate::status::Code;
 
     fn request(name: &'static str, value: &'static str) -> Request<()> {
         let mut request = Request::new(());

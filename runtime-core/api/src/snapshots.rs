@@ -1,5 +1,6 @@
 //! `containerd.services.snapshots.v1`: every snapshotter by its name.
 
+use runtime_core::error::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use runtime_proto::services::snapshots::v1::snapshots_server::{Snapshots, Snapsh
 use tonic::{Request, Response, Status};
 
 use crate::convert::{size, time, wire_mounts};
-use crate::status::{invalid, missing, status};
+use crate::status::{invalid, missing, refuse, status};
 use crate::{grpc_service, mask, scope};
 
 /// Records of one message of a listing.
@@ -34,7 +35,7 @@ impl SnapshotsApi {
         let found = self.snapshotters.iter().find(|snapshotter| snapshotter.name() == name);
         found.map(|snapshotter| &**snapshotter).ok_or_else(|| {
             let shown: String = name.chars().take(64).collect();
-            Status::invalid_argument(format!("snapshotter {shown:?} is not loaded"))
+            refuse(ErrorKind::InvalidArgument, format!("snapshotter {shown:?} is not loaded"))
         })
     }
 }
@@ -97,7 +98,7 @@ impl Snapshots for SnapshotsApi {
         let sent = request.into_inner();
         if !sent.parent.is_empty() {
             // A rebase; no snapshotter here says that it can.
-            return Err(Status::unimplemented("commit onto another parent"));
+            return Err(refuse(ErrorKind::Unimplemented, "commit onto another parent"));
         }
         let snapshotter = self.named(&sent.snapshotter)?;
         let commit = Commit { name: key(sent.name)?, labels: sent.labels, lease };
@@ -157,7 +158,8 @@ impl Snapshots for SnapshotsApi {
         let sent = request.into_inner();
         let snapshotter = self.named(&sent.snapshotter)?;
         let measured = snapshotter.usage(&namespace, &key(sent.key)?).await.map_err(status)?;
-        let usage = measured.ok_or_else(|| Status::unavailable("it is being measured: ask again"))?.usage;
+        let usage =
+            measured.ok_or_else(|| refuse(ErrorKind::Unavailable, "it is being measured: ask again"))?.usage;
         Ok(Response::new(wire::UsageResponse { size: size(usage.bytes), inodes: size(usage.inodes) }))
     }
 

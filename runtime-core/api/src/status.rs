@@ -10,7 +10,9 @@ use runtime_core::image::ImageRecordError;
 use runtime_core::lease::LeaseError;
 use runtime_core::namespace::NamespaceError;
 use runtime_core::snapshot::SnapshotError;
-use tonic::{Code, Status};
+use runtime_proto::types::rpc;
+pub(crate) use tonic::Code;
+use tonic::Status;
 
 /// An error that says which kind it is.
 pub(crate) trait Kind: std::error::Error + 'static {
@@ -60,12 +62,27 @@ pub(crate) fn status(error: impl Kind) -> Status {
 
 /// The answer to a request that can never succeed.
 pub(crate) fn invalid(error: impl std::error::Error + 'static) -> Status {
-    Status::invalid_argument(shortened(chain(&error)))
+    refuse(ErrorKind::InvalidArgument, chain(&error))
+}
+
+/// The answer to a call that is refused before the core hears of it.
+pub(crate) fn refuse(kind: ErrorKind, message: impl Into<String>) -> Status {
+    Status::new(code(kind), shortened(message.into()))
+}
+
+/// The answer to a read or a write past an end.
+pub(crate) fn out_of_range(message: String) -> Status {
+    Status::out_of_range(message)
+}
+
+/// A failure as a value of a message, not as the outcome of a call.
+pub(crate) fn as_value(kind: ErrorKind, message: String) -> rpc::Status {
+    rpc::Status { code: code(kind) as i32, message, ..Default::default() }
 }
 
 /// The answer when something that has to be in a request is not.
 pub(crate) fn missing(what: &str) -> Status {
-    Status::invalid_argument(format!("{what} is missing"))
+    refuse(ErrorKind::InvalidArgument, format!("{what} is missing"))
 }
 
 /// A message without its middle when it is too long.

@@ -1,5 +1,7 @@
 //! A blob, or a part of it, as a stream of messages.
 
+use crate::status::{out_of_range, refuse};
+use runtime_core::error::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ pub(super) fn stream(
 ) -> Result<impl Stream<Item = Result<ReadContentResponse, Status>> + Send, Status> {
     let offset = u64::try_from(offset).unwrap_or(0);
     if offset > blob.size {
-        return Err(Status::out_of_range(format!("offset {offset} is past the {} bytes", blob.size)));
+        return Err(out_of_range(format!("offset {offset} is past the {} bytes", blob.size)));
     }
     let rest = blob.size - offset;
     let wanted = u64::try_from(wanted).unwrap_or(0);
@@ -40,7 +42,8 @@ pub(super) fn stream(
                 file.read_exact_at(&mut data, at).map(|()| data)
             });
             let data = read.await.map_err(std::io::Error::other).flatten();
-            let data = data.map_err(|error| Status::data_loss(format!("read content at {at}: {error}")))?;
+            let data =
+                data.map_err(|error| refuse(ErrorKind::DataLoss, format!("read content at {at}: {error}")))?;
             let next = at + data.len() as u64;
             Ok(Some((ReadContentResponse { offset: size(at), data: Bytes::from(data) }, next)))
         }
@@ -52,6 +55,7 @@ mod tests {
     use futures_util::{StreamExt as _, TryStreamExt as _};
 
     use super::*;
+    use crate::status::Code;
 
     fn blob(bytes: &[u8]) -> Blob {
         use std::io::Write;
@@ -75,7 +79,7 @@ mod tests {
             let bytes: Vec<u8> = parts.iter().flat_map(|part| part.data.to_vec()).collect();
             assert_eq!(String::from_utf8_lossy(&bytes), expected, "{wanted} from {offset}");
         }
-        assert_eq!(stream(blob(b"x"), 2, 0).map(drop).unwrap_err().code(), tonic::Code::OutOfRange);
+        assert_eq!(stream(blob(b"x"), 2, 0).map(drop).unwrap_err().code(), Code::OutOfRange);
     }
 
     #[tokio::test]
@@ -83,7 +87,7 @@ mod tests {
         let short = Blob { size: 20, ..blob(b"0123456789") };
         let mut parts = Box::pin(stream(short, 0, 0).expect("it is in range"));
         let error = parts.next().await.expect("an answer").expect_err("ten bytes are missing");
-        assert_eq!(error.code(), tonic::Code::DataLoss);
+        assert_eq!(error.code(), Code::DataLoss);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! The session has a blocking thread of its own, since it writes, hashes and syncs. What was written stays for a
 //! later session when this one ends without a commit.
 
+use runtime_core::error::ErrorKind;
 use std::sync::Arc;
 
 use futures_util::Stream;
@@ -15,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::convert::{digest, size, time, unsigned};
-use crate::status::{missing, status};
+use crate::status::{missing, out_of_range, refuse, status};
 
 /// What every session of a call is about.
 pub(super) struct Writer {
@@ -39,7 +40,9 @@ pub(super) fn session(
         let thread = tokio::task::spawn_blocking(move || {
             let next = || {
                 let received = draining.run_until_cancelled(requests.message());
-                runtime.block_on(received).unwrap_or_else(|| Err(Status::unavailable("the daemon stops")))
+                runtime
+                    .block_on(received)
+                    .unwrap_or_else(|| Err(refuse(ErrorKind::Unavailable, "the daemon stops")))
             };
             if let Err(error) = serve(&writer, next, &answers) {
                 // A client that is gone does not hear it.
@@ -106,7 +109,8 @@ impl<'a> Session<'a> {
 
     /// Every message may repeat what the stream is about; it must say the same.
     fn agree(&mut self, request: &WriteContentRequest) -> Result<(), Status> {
-        let other = |what: &str| Err(Status::invalid_argument(format!("{what} changed within one stream")));
+        let other =
+            |what: &str| Err(refuse(ErrorKind::InvalidArgument, format!("{what} changed within one stream")));
         if !request.r#ref.is_empty() && request.r#ref != self.reference {
             return other("the reference");
         }
@@ -137,9 +141,7 @@ impl<'a> Session<'a> {
         if at == 0 && offset > 0 {
             self.ingest.reset().map_err(status)?;
         } else if at != offset {
-            return Err(Status::out_of_range(format!(
-                "a write at {at} must be at {offset}, where the content ends"
-            )));
+            return Err(out_of_range(format!("a write at {at} must be at {offset}, where the content ends")));
         }
         self.ingest.write(&request.data).map_err(status)
     }
