@@ -63,6 +63,10 @@ mod tests {
     fn a_lease_may_be_there() {
         assert_eq!(lease(&request("x", "y")).expect("none"), None);
         assert_eq!(lease(&request(LEASE, "a-1")).expect("one").map(String::from).as_deref(), Some("a-1"));
-        assert!(lease(&request(LEASE, "a/1")).is_err());
+        assert_eq!(
+            lease(&request(LEASE, "/mnt")).expect("a path").map(String::from).as_deref(),
+            Some("/mnt")
+        );
+        assert!(lease(&request(LEASE, "a\tb")).is_err());
     }
 }
