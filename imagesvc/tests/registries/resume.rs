@@ -121,14 +121,15 @@ async fn a_layer_that_moves_on_survives_any_number_of_breaks() {
     assert!(ranges.windows(2).all(|pair| pair[0] < pair[1]), "{ranges:?}");
 }
 
-/// Opening an ingest reads and hashes all that is there, and writes its `ref` anew: a file of that name for each time.
+/// Opening an ingest reads and hashes all that is there, and says anew what it is to become: another file each time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_requests_of_one_pull_open_the_ingest_once() {
     let folder = tempfile::tempdir().unwrap();
     let (ingests, seen) = (folder.path().join("content/ingest"), Arc::new(Mutex::new(Vec::new())));
     let opened = seen.clone();
     let (registry, digest) = registry(b"x", move |count, layer, request| {
-        let references = std::fs::read_dir(&ingests).unwrap().map(|entry| entry.unwrap().path().join("ref"));
+        let references =
+            std::fs::read_dir(&ingests).unwrap().map(|entry| entry.unwrap().path().join("ingest.json"));
         let files = references.filter_map(|path| std::fs::File::open(path).ok());
         // Kept open, so that no other file can have its number.
         opened.lock().unwrap().extend(files.map(|file| (file.metadata().unwrap().ino(), file)));
