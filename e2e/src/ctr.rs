@@ -69,12 +69,21 @@ impl Ctr {
                 if word.parse::<u32>().is_ok() && words.get(index + 1).is_some_and(is_age) {
                     continue;
                 }
-                plain.push(if is_age(word) { "<age>".to_owned() } else { without_times(word) });
+                plain.push(if is_age(word) { "<age>".to_owned() } else { sorted(&without_times(word)) });
             }
             plain.join(" ")
         };
         text.lines().map(line).filter(|line| !line.is_empty()).collect()
     }
+}
+
+/// Labels come in any order out of a map of Go's.
+fn sorted(word: &str) -> String {
+    let mut parts: Vec<&str> = word.split(',').collect();
+    if word.contains('=') {
+        parts.sort_unstable();
+    }
+    parts.join(",")
 }
 
 /// Each RFC 3339 time of a word as `<time>`, also in Go's form, which is date, time and zone.
@@ -111,7 +120,7 @@ mod tests {
             ),
             ("\"Created\": \"2026-11-28T10:32:18.691995334Z\",", "\"Created\": \"<time>\","),
             ("sha256:1\t6B\tLess than a second\t-", "sha256:1 6B <age> -"),
-            ("sha256:1\t6B\t3 seconds\t-", "sha256:1 6B <age> -"),
+            ("sha256:1\t6B\t3 seconds\tb=2,a=1", "sha256:1 6B <age> a=1,b=2"),
             ("/tmp/x/root/y 7 z", "<folder>/root/y 7 z"),
         ] {
             assert_eq!(ctr.plain(text), [expected]);
