@@ -29,6 +29,7 @@ pub use introspection::{IntrospectionApi, uuid_of};
 pub use leases::LeasesApi;
 pub use namespaces::NamespacesApi;
 pub use snapshots::SnapshotsApi;
+pub use status::answer;
 pub use version::VersionApi;
 
 /// Most bytes of one message, either way.

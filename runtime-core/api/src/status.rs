@@ -1,4 +1,4 @@
-//! Error kinds to gRPC codes: the only place of this crate that knows them.
+//! Error kinds to gRPC codes: the only place that knows them, for the CRI's services too.
 
 use runtime_core::container::ContainerRecordError;
 use runtime_core::content::ContentError;
@@ -56,13 +56,17 @@ impl Kind for ContentError {
 const LONGEST_MESSAGE: usize = 4000;
 
 /// The answer to a call that failed: the code of the kind, and the error with all its causes.
+pub fn answer(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Status {
+    refuse(kind, chain(error))
+}
+
 pub(crate) fn status(error: impl Kind) -> Status {
-    Status::new(code(error.kind()), shortened(chain(&error)))
+    answer(error.kind(), &error)
 }
 
 /// The answer to a request that can never succeed.
 pub(crate) fn invalid(error: impl std::error::Error + 'static) -> Status {
-    refuse(ErrorKind::InvalidArgument, chain(&error))
+    answer(ErrorKind::InvalidArgument, &error)
 }
 
 /// The answer to a call that is refused before the core hears of it.
@@ -85,7 +89,8 @@ pub(crate) fn missing(what: &str) -> Status {
     refuse(ErrorKind::InvalidArgument, format!("{what} is missing"))
 }
 
-/// A message without its middle when it is too long.
+/// A message without its middle when it is too long: the thing is named at its start, the cause at its end. What an
+/// image or a client has written may be repeated in it.
 fn shortened(message: String) -> String {
     if message.len() <= LONGEST_MESSAGE {
         return message;
@@ -109,5 +114,18 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::DataLoss => Code::DataLoss,
         ErrorKind::Internal => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_ends() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let long = shortened(format!("thing {} cause", "ä".repeat(1 << 20)));
+        assert!(long.starts_with("thing ä") && long.ends_with("ä cause"), "{long}");
+        assert!(long.len() < LONGEST_MESSAGE + 10, "{}", long.len());
     }
 }

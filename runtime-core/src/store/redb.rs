@@ -214,8 +214,14 @@ fn names(tables: impl Iterator<Item = impl TableHandle>, prefix: &str) -> Vec<Bu
 struct RedbChange(WriteTransaction);
 
 impl RedbChange {
-    /// Returns what was there before.
-    fn apply(&self, bucket: &Bucket, key: &str, value: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Returns what was there before, if `telling`: nobody else pays for the copy.
+    fn apply(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Option<&[u8]>,
+        telling: bool,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let mut table =
             self.0.open_table(table(bucket)).map_err(|error| access("open", bucket.as_str(), error))?;
         let before = match value {
@@ -223,7 +229,7 @@ impl RedbChange {
             None => table.remove(key),
         };
         let before = before.map_err(|error| access("write", bucket.as_str(), error))?;
-        Ok(before.map(|before| before.value().to_vec()))
+        Ok(before.filter(|_| telling).map(|before| before.value().to_vec()))
     }
 
     /// Opening a table for writing makes it, so that reads look first.
@@ -320,7 +326,7 @@ fn commit(
         }
         let mut records = Vec::new();
         for (bucket, key, after) in overlay.into_changes() {
-            let before = transaction.apply(&bucket, &key, after.as_deref())?;
+            let before = transaction.apply(&bucket, &key, after.as_deref(), news.is_some())?;
             dirty = true;
             if news.is_some() && before != after {
                 records.push(Changed { bucket, key, before, after });
